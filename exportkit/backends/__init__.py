@@ -1,0 +1,1 @@
+"""The backends: one plugin a file."""

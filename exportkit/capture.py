@@ -1,0 +1,224 @@
+"""A live network -> what exporters start from: scripted, traced, exported. Each is made once, on demand, and shared by the formats."""
+
+import functools
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+
+from exportkit import diagnosis, state
+from exportkit.errors import ExportError
+from exportkit.load import Live, with_forward
+from exportkit.results import is_plain, plain
+from exportkit.spec import Symbol, TensorSpec
+
+_PATH = re.compile(r'File "([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asks of a format.
+
+    Attributes:
+        opset: the ONNX opset; None for the exporter's own.
+        translations: torch operator -> a function that writes it in ONNX.
+        target: "onnxruntime==1.20", the oldest runtime that must load the file.
+        ort_library: True where the user brings onnxruntime custom operators.
+    """
+
+    opset: int | None = None
+    translations: Mapping[Any, Any] = field(default_factory=dict)
+    target: str | None = None
+    ort_library: bool = False
+
+
+class Captures:
+    """The captures of one network.
+
+    Args:
+        inputs: tensors to capture with, by input name: sizes distinct and neither 0 nor 1, values never the user's own.
+        symbols: the dimensions that shall vary.
+    """
+
+    def __init__(self, live: Live, inputs: Mapping[str, torch.Tensor], symbols: tuple[Symbol, ...], outputs: tuple[str, ...]) -> None:
+        self.live, self.inputs, self.symbols, self.outputs = live, inputs, symbols, outputs
+        self._exported: ExportedProgram | ExportError | None = None
+
+    @property
+    def name(self) -> str:
+        return self.live.network.name
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.live.arguments({name: value.clone() for name, value in self.inputs.items()})
+
+    def scripted(self) -> Any:
+        """Compiles the network's own source; loops and branches stay.
+
+        Raises:
+            ExportError: TorchScript does not take a construct of it.
+        """
+        module = self.live.module
+        if isinstance(module, torch.jit.ScriptModule):
+            return module
+        return self._guarded(lambda: torch.jit.script(module), "torch.jit.script")
+
+    def traced(self) -> Any:
+        """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows."""
+        if isinstance(self.live.module, torch.jit.ScriptModule):
+            raise ExportError("a ScriptModule is not traced: it is scripted already")
+        args, kwargs = self.arguments()
+        module = self.plain_module()
+        if kwargs:
+            return self._guarded(
+                lambda: torch.jit.trace(module, example_kwarg_inputs=kwargs, strict=False, check_trace=False), "torch.jit.trace"
+            )
+        return self._guarded(lambda: torch.jit.trace(module, args, strict=False, check_trace=False), "torch.jit.trace")
+
+    def exported(self) -> ExportedProgram:
+        """Calls torch.export, first without dynamo, then with it.
+
+        Raises:
+            ExportError: torch.export does not take the network.
+        """
+        if self._exported is None:
+            self._exported = self._export()
+        if isinstance(self._exported, ExportError):
+            raise self._exported
+        return self._exported
+
+    def plain_module(self) -> nn.Module:
+        """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
+        with torch.no_grad(), state.preserved(self.live.module):
+            result = self.live.call(self.inputs)
+        if is_plain(result):
+            return self.live.module
+        forward = type(self.live.module).forward
+
+        @functools.wraps(forward)
+        def in_plain(*args: Any, **kwargs: Any) -> Any:
+            return plain(forward(*args, **kwargs))
+
+        return with_forward(self.live.module, in_plain)
+
+    def _export(self) -> ExportedProgram | ExportError:
+        if isinstance(self.live.module, torch.jit.ScriptModule):
+            return ExportError("torch.export does not take a ScriptModule", todo="Give the nn.Module that it was scripted from.")
+        module, first = self.plain_module(), None
+        args, kwargs = self.arguments()
+        for strict in (False, True):
+            try:
+                program = self._guarded(
+                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict), "torch.export"
+                )
+            except ExportError as error:
+                first = first or error
+                continue
+            _strip(program)
+            return program
+        assert first is not None
+        return first
+
+    def _shapes(self) -> Any:
+        """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result."""
+        axes: dict[str, dict[int, Any]] = {name: {} for name in self.inputs}
+        for symbol in self.symbols:
+            for name, axis, _ in symbol.places:
+                axes[name][axis] = Dim.AUTO
+        args, kwargs = self.live.arguments(axes)  # type: ignore[arg-type] - the same tree, filled with axes in place of tensors
+        shapes = [*args, *kwargs.values()]
+        return _tupled(shapes) if shapes else None
+
+    def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
+        """Runs an exporter; afterwards the module holds nothing of its tracing, and its errors are in words."""
+        with warnings.catch_warnings(), state.preserved(self.live.module):
+            warnings.simplefilter("ignore")
+            try:
+                return make()
+            except Exception as error:
+                raise ExportError(f"{tool}: {_meaning(error)}", where=_where(error)) from error
+
+
+def names_of(program: ExportedProgram) -> list[str]:
+    """Lists the placeholders of the user's inputs, in order."""
+    return [str(name) for name in program.graph_signature.user_inputs if isinstance(name, str)]
+
+
+def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:
+    """Reads an exported program's inputs back: symbolic axes by our symbols' names, the others by number."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    tensors = [values[name] for name in names_of(program) if isinstance(values.get(name), torch.Tensor)]
+    specs = []
+    symbols = symbol_at(captures.symbols)
+    for spec, value in zip(captures.live.network.inputs, tensors, strict=True):
+        shape = tuple(
+            size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}") for axis, size in enumerate(value.shape)
+        )
+        specs.append(TensorSpec(spec.name, spec.dtype, shape))
+    return tuple(specs)
+
+
+def symbol_at(symbols: tuple[Symbol, ...]) -> dict[tuple[str, int], str]:
+    """Maps (input, axis) to its symbol's name."""
+    return {(name, axis): symbol.name for symbol in symbols for name, axis, _ in symbol.places}
+
+
+def without_paths(text: str) -> str:
+    """Shortens the author's paths in a traceback: packages from their name on, other files to theirs."""
+
+    def shorten(match: re.Match[str]) -> str:
+        path = match.group(1)
+        return f'File "{path.rpartition("site-packages/")[2] if "site-packages/" in path else Path(path).name}"'
+
+    return _PATH.sub(shorten, text)
+
+
+def _strip(program: ExportedProgram) -> None:
+    """Takes the author's paths and the example's values out of a program."""
+    for graph in _graphs(program.graph_module):
+        for node in graph.nodes:
+            if node.meta.get("stack_trace"):
+                node.meta["stack_trace"] = without_paths(node.meta["stack_trace"])
+    program._example_inputs = None  # noqa: SLF001 - torch 2.13 has no public way; a .pt2 would carry the values
+
+
+def _graphs(module: Any) -> Iterator[Any]:
+    for part in module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            yield part.graph
+
+
+def _tupled(shapes: Any) -> Any:
+    """Turns the list of arguments into the tuple that torch.export wants; what has no axis at all stays None."""
+    return tuple(_pruned(shape) for shape in shapes)
+
+
+def _pruned(shape: Any) -> Any:
+    if isinstance(shape, dict):
+        return {key: value if isinstance(key, int) else _pruned(value) for key, value in shape.items()}
+    if isinstance(shape, list | tuple):
+        return type(shape)(_pruned(child) for child in shape)
+    return None
+
+
+def _meaning(error: Exception) -> str:
+    """Finds the sentence of an exporter's long text that says what it does not take."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("File ", "~", "Failure while executing", "Original traceback", "from user code", "```", "Set TORCH"))]
+    for key in ("Suggested fixes", "Could not guard", "is not supported", "not supported", "Unsupported", "Unknown", "Expected", "Cannot", "cannot", "Constraints"):
+        for line in lines:
+            if key in line:
+                return line[:240]
+    return (lines[0] if lines else type(error).__name__)[:240]
+
+
+def _where(error: Exception) -> str:
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+    named = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    return diagnosis.innermost([(file, int(line)) for file, line in named], []) or diagnosis.innermost(frames, [])

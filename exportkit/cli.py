@@ -1,0 +1,187 @@
+"""The command line: reads options, prints what the pipeline found. Decides nothing."""
+
+import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exportkit import __version__, pipeline
+from exportkit.errors import ExportKitError
+from exportkit.pipeline import FORMATS, Request
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="TorchScript, torch.export and ONNX artifacts, proven to compute what eager PyTorch computes.",
+    epilog="Exit codes: 0 proven and published, 1 a format failed or is undetermined, 2 could not run.",
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
+Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's own traceback with an error.")]
+
+
+@app.command()
+def export(
+    nets: Annotated[list[str], typer.Argument(help="net.py, net.py:name, net.py:model.method, package.module:name or old.pt")],
+    to: Annotated[str, typer.Option(help="The parent of the artifact folder.")] = "artifacts",
+    name: Annotated[str | None, typer.Option(help="The artifact's name; default: after the file or object.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="Which formats, comma-separated.")] = ",".join(FORMATS),
+    inputs: Annotated[list[str] | None, typer.Option("--input", help='An example input: "x: float32[batch, 64]".')] = None,
+    weights: Annotated[str | None, typer.Option(help="Load these weights strictly (.safetensors, or torch.save's).")] = None,
+    provider: Provider = "cpu",
+    opset: Annotated[int | None, typer.Option(help="The ONNX opset; default: the exporter's own.")] = None,
+    target: Annotated[str | None, typer.Option(help='Refuse what this runtime cannot load: "onnxruntime==1.20".')] = None,
+    ort_library: Annotated[str | None, typer.Option(help="An onnxruntime custom-operator library to load.")] = None,
+    timeout: Timeout = 300.0,
+    memory: Annotated[float | None, typer.Option(help="GiB that one process may allocate; default: what the machine has.")] = None,
+    jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,  # noqa: FBT002 - typer's way to a flag
+    keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,  # noqa: FBT002
+    golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,  # noqa: FBT002
+    as_json: JsonFlag = False,  # noqa: FBT002
+    traceback: Traceback = False,  # noqa: FBT002
+) -> None:
+    """Export networks and prove each artifact equal to eager PyTorch."""
+    requests = [
+        Request(
+            target=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
+            opset=opset, runtime=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
+            strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user,
+        )
+        for net in nets
+    ]  # fmt: skip
+    preload = pipeline.PRELOAD if len(nets) == 1 else pipeline.PRELOAD_MANY
+    with pipeline.Host.start(preload) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
+        outcomes = list(pool.map(lambda one: _attempt(one, server, progress), requests))
+    _print(outcomes, as_json=as_json, traceback=traceback)
+
+
+@app.command()
+def check(
+    folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
+    provider: Provider = "cpu",
+    timeout: Timeout = 300.0,
+    as_json: JsonFlag = False,  # noqa: FBT002
+    traceback: Traceback = False,  # noqa: FBT002
+) -> None:
+    """Check artifact folders: digests, then each artifact against its golden cases."""
+    limits = pipeline.Limits(timeout)
+    outcomes: list[dict[str, Any]] = []
+    with pipeline.Host.start(()) as server, _Progress(quiet=as_json) as progress:
+        for folder in folders:
+            outcomes.append(_told(str(folder), lambda f=folder: pipeline.check(f, server, provider, limits, progress.listen(str(f)))))
+    _print(outcomes, as_json=as_json, traceback=traceback)
+
+
+@app.command()
+def doctor(as_json: JsonFlag = False) -> None:  # noqa: FBT002
+    """Show versions, devices and providers, and what keeps one from loading."""
+    with pipeline.Host.start(("torch",)) as server:
+        text = server.run("exportkit.doctor:report", as_json, limits=pipeline.Limits(120.0), stage="examining this machine")
+    typer.echo(text)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:  # noqa: FBT002
+    if version:
+        typer.echo(f"exportkit {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; a Ctrl-C ends it with 130 and leaves nothing behind."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _Progress:
+    """What is being done: one live line on a terminal, plain lines on stderr elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.status: Any = None
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> "_Progress":
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self.status = Console(stderr=True).status("starting")
+            self.status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def listen(self, name: str) -> pipeline.Listener:
+        def tell(text: str) -> None:
+            if self.status:
+                self.status.update(f"{name}: {text}")
+            elif not self.quiet:
+                with self.lock:
+                    print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - the command line's own output
+
+        return tell
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [one for one in chosen if one not in FORMATS]
+    if unknown or not chosen:
+        raise typer.BadParameter(f"{', '.join(unknown) or 'nothing'} is no format; there are {', '.join(FORMATS)}", param_hint="--format")
+    return chosen
+
+
+def _attempt(request: Request, server: pipeline.Host, progress: _Progress) -> dict[str, Any]:
+    return _told(request.target, lambda: pipeline.export(request, server, progress.listen(Path(request.target).name)))
+
+
+def _told(target: str, run: Any) -> dict[str, Any]:
+    """Runs a step and returns its summary, or that of its error."""
+    from exportkit.summary import summarise
+
+    try:
+        return summarise(run())
+    except ExportKitError as error:
+        fault = {"kind": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
+        return {"target": target, "error": fault, "details": getattr(error, "details", ""), "outcome": "could not run", "exit_code": 2}
+
+
+def _print(outcomes: list[dict[str, Any]], *, as_json: bool, traceback: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(outcomes if len(outcomes) > 1 else outcomes[0], indent=1, sort_keys=True))
+    else:
+        from exportkit import plugins
+
+        text = plugins.load("reporters", "text")
+        for one in outcomes:
+            if "error" in one:
+                typer.echo(_error(one, traceback=traceback), err=True)
+            elif len(outcomes) == 1 or one["exit_code"]:
+                typer.echo(text.render(one, colour=sys.stdout.isatty(), width=_width()))
+        if len(outcomes) > 1:
+            typer.echo(text.render_many(outcomes, colour=sys.stdout.isatty(), width=_width()))
+    raise typer.Exit(max(one["exit_code"] for one in outcomes))
+
+
+def _error(outcome: dict[str, Any], *, traceback: bool) -> str:
+    fault = outcome["error"]
+    place = fault["where"] or outcome["target"]
+    lines = [*(outcome["details"].splitlines() if traceback else []), f"error: {place}: {fault['what']}"]
+    return "\n".join([*lines, *([f"  {fault['todo']}"] if fault["todo"] else [])])
+
+
+def _width() -> int:
+    import shutil
+
+    return min(shutil.get_terminal_size((100, 40)).columns, 120)

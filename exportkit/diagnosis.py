@@ -1,0 +1,85 @@
+"""How a child ended, in words: the signal, the stage, and the user's line."""
+
+import os
+import re
+import signal
+import sys
+import sysconfig
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from exportkit.errors import RunError
+
+_MEANING = {
+    "SIGSEGV": "segmentation fault",
+    "SIGABRT": "abort",
+    "SIGFPE": "arithmetic error in native code",
+    "SIGBUS": "bus error",
+    "SIGILL": "illegal instruction",
+}
+_NO_MEMORY = re.compile(r"can't allocate memory|bad_alloc|Cannot allocate memory|not enough memory|out of memory|failed to map segment", re.IGNORECASE)
+_NO_SPACE = re.compile(r"No space left on device|unexpected pos \d+ vs \d+|PytorchStreamWriter failed|Disk quota exceeded|enforce fail at inline_container", re.IGNORECASE)
+_DUMPED = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
+
+
+def innermost(frames: Sequence[tuple[str, int]], user_files: Sequence[str]) -> str:
+    """Returns "net.py:12" for the last frame in the user's files, else in any file that no package brought; "" for none."""
+    for wanted in (lambda file: file in user_files, _is_user):
+        for file, line in reversed(frames):
+            if wanted(file):
+                return f"{Path(file).name}:{line}"
+    return ""
+
+
+def where_in_dump(text: str, user_files: Sequence[str]) -> str:
+    """Finds the user's line in what faulthandler wrote (innermost frame first)."""
+    return innermost([(file, int(line)) for file, line in reversed(_DUMPED.findall(text))], user_files)
+
+
+def name_exception(error: BaseException, stage: str, user_files: Sequence[str], memory: int) -> RunError:
+    """Turns an exception that nobody expected into a message with the user's line."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+    where = innermost(frames, user_files)
+    text = " ".join(str(error).split("\n\n")[0].split())[:400]
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+        return _out_of_memory(stage, memory, where)
+    if _NO_SPACE.search(text):
+        return RunError(f"the disk is full: {text[:160]}", where=where, todo="Free some space, or name another parent with --to DIR.")
+    return RunError(f"{type(error).__name__}: {text}" if text else type(error).__name__, where=where)
+
+
+def explain(status: int | None, stage: str, log: str, user_files: Sequence[str], memory: int) -> RunError:
+    """Says how a child ended that gave no answer.
+
+    Args:
+        status: as `os.waitpid` gives it; None where the child closed its channel and nobody knows more.
+        log: what the child wrote to stdout and stderr, faulthandler's traceback included.
+    """
+    where = where_in_dump(log, user_files)
+    chatter = " | ".join(line.strip() for line in log.splitlines() if line.strip() and not _is_dump(line))[-300:]
+    said = f"; it last said: {chatter}" if chatter else ""
+    if _NO_SPACE.search(log):
+        return RunError("the disk is full", where=where, todo="Free some space, or name another parent with --to DIR.")
+    if _NO_MEMORY.search(log) or (status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        return _out_of_memory(stage, memory, where)
+    if status is not None and os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return RunError(f"the process was killed by {name} ({_MEANING.get(name, 'signal')}) in {stage}{said}", where=where)
+    code = f"exited with code {os.WEXITSTATUS(status)}" if status is not None else "closed its connection"
+    return RunError(f"the process {code} in {stage}, before it gave an answer{said}", where=where)
+
+
+def _out_of_memory(stage: str, memory: int, where: str) -> RunError:
+    return RunError(
+        f"ran out of memory in {stage} (limit {memory / 2**30:.1f} GiB)", where=where, todo="Give it more with --memory GIB, or use a smaller network."
+    )
+
+
+def _is_dump(line: str) -> bool:
+    return line.startswith(("  File ", "Fatal Python error", "Current thread", "Thread 0x", "Stack (most recent", "Extension modules", "  <", "  ..."))
+
+
+def _is_user(file: str) -> bool:
+    library = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")} | {sys.prefix}
+    return file.endswith(".py") and not file.startswith((*library, str(Path(__file__).parent))) and "site-packages" not in file

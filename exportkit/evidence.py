@@ -1,0 +1,366 @@
+"""How far apart two results may lie: limits from eager's own rounding error, and measurements against them.
+
+Eager PyTorch's error to the float64 oracle is pooled per output over all cases and over runs whose inputs and weights are perturbed by
+half an ulp. An artifact passes where its error to the same oracle stays within `RMS_FACTOR` (root mean square) and `MAX_FACTOR`
+(maximum) times that. Elements are judged among elements of their own magnitude, so that a -1e9 beside logits hides nothing.
+docs/architecture.md, "What a verdict means", has the rules and the measurements behind the numbers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exportkit.spec import Case, Measurement
+
+Array = NDArray[Any]
+
+RMS_FACTOR = 3.0
+MAX_FACTOR = 5.0
+FEWEST_CASES = 3
+MOST_UNDETERMINED = 0.01
+
+_DECADES = 3.0  # one magnitude group spans a factor of 1e3
+_FEWEST_FOR_RMS = 64
+_ZERO = -1  # the group of elements that the oracle says are exactly zero
+_SMALLEST = 12  # groups below 1e-36 of the largest element are one
+_UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53, "complex128": 2.0**-53}
+_CAP = {"float16": 2e-2, "bfloat16": 2e-2}
+_TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float64": 2.0**-1074, "complex128": 2.0**-1074}
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Eager's own error among elements of one magnitude, relative to the largest element of their case.
+
+    Attributes:
+        scale: (low, high): the cases whose largest element lies in this range.
+        groups: the magnitude groups merged here; 0 holds the elements within 1e-3 of the case's largest, 1 the next factor of 1e3, ...
+        rms: root mean square error, at least the rounding of the values themselves.
+        max: largest error, at least the rounding of the largest value.
+    """
+
+    scale: tuple[float, float]
+    groups: tuple[int, ...]
+    rms: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the evidence says of one output.
+
+    Attributes:
+        exact: True for integers and booleans, which must be equal.
+        bands: where floats may lie; empty for exact outputs.
+        dropped: case -> why it is no evidence.
+        cases: number of cases that are evidence.
+        undetermined: share of exact elements that eager itself changes under perturbation.
+        constant: True where no case changes the output.
+        all_nan: True where every element of every case is NaN.
+        largest_error: eager's own largest relative error, for the reader.
+    """
+
+    exact: bool
+    dtype: str
+    bands: tuple[Band, ...]
+    dropped: Mapping[str, str]
+    cases: int
+    undetermined: float
+    constant: bool
+    all_nan: bool
+
+    def shortfalls(self, name: str, needed: int) -> list[str]:
+        """Returns why the evidence does not suffice; empty where it does."""
+        if self.cases < min(needed, FEWEST_CASES):
+            why = "; ".join(sorted(set(self.dropped.values()))) or "no case ran"
+            return [f"output {name} has {self.cases} cases of evidence, {FEWEST_CASES} are needed ({why})"]
+        if self.undetermined > MOST_UNDETERMINED:
+            return [f"{self.undetermined:.1%} of output {name} changes when inputs and weights move by 2 ulp: too much to compare exactly"]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One output of one case: eager's result, the oracle's, and eager's under perturbations of half an ulp."""
+
+    case: str
+    eager: Array
+    oracle: Array
+    perturbed: tuple[Array, ...]
+    undetermined: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a judge needs besides the artifact: the cases with their arrays, and eager's own error.
+
+    Attributes:
+        arrays: a folder with `{case}.safetensors`, or one file that holds them all.
+        raising: case -> the error that eager raises on it.
+        accept: output -> the user's own limit.
+    """
+
+    arrays: Path
+    cases: tuple[Case, ...]
+    budgets: Mapping[str, Budget]
+    raising: Mapping[str, str] = field(default_factory=dict)
+    dropped: int = 0
+    accept: Mapping[str, float] = field(default_factory=dict)
+
+
+def widen(values: Array) -> Array:
+    """Turns any numeric array into float64 (a complex one gets a trailing axis of 2)."""
+    if np.iscomplexobj(values):
+        return np.ascontiguousarray(values, dtype=np.complex128).view(np.float64).reshape(*values.shape, 2)
+    return np.asarray(values, dtype=np.float64)
+
+
+def is_exact(dtype: str) -> bool:
+    """Says whether a dtype's values must be equal: integers and booleans."""
+    return not dtype.startswith(("float", "bfloat", "complex"))
+
+
+def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
+    """Weighs all cases of one output: how large eager's own error is, group by group.
+
+    Args:
+        samples: one per case inside the domain; shapes may differ between cases.
+        dtype: numpy's name of the output's element type.
+    """
+    first = samples[0].eager if samples else np.zeros(0)
+    constant = len(samples) > 1 and all(_same(s.eager, first) for s in samples[1:])
+    all_nan = bool(samples) and not is_exact(dtype) and all(s.eager.size > 0 and bool(np.isnan(widen(s.eager)).all()) for s in samples)
+    if is_exact(dtype):
+        loose = [s.undetermined for s in samples if s.undetermined is not None]
+        total = sum(s.eager.size for s in samples)
+        share = float(sum(int(mask.sum()) for mask in loose)) / total if total else 0.0
+        return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)  # noqa: FBT003 - `exact`, spelled in the class
+    dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, dtype))}
+    kept = [s for s in samples if s.case not in dropped]
+    bands = tuple(band for cluster in _clusters(kept) for band in _bands(cluster, dtype))
+    return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)  # noqa: FBT003
+
+
+def measure(
+    name: str, budget: Budget, sample: Sample, result: Array, *, accepted: float | None = None
+) -> tuple[list[Measurement], "Errors | None"]:
+    """Measures one output of one case.
+
+    Args:
+        result: what the artifact gave.
+        accepted: the user's own limit, as a multiple of eager's error, in place of `MAX_FACTOR`.
+
+    Returns:
+        The case's measurements, and for floats the errors from which `measure_all` takes the rms over all cases.
+    """
+    differs = float(result.shape != sample.eager.shape or str(result.dtype) != str(sample.eager.dtype))
+    form = Measurement(sample.case, name, "shape and dtype", differs, 0.0)
+    if differs:
+        return [form], None
+    if budget.exact:
+        wrong = result != sample.eager
+        if sample.undetermined is not None:
+            wrong = wrong & ~sample.undetermined
+        return [form, Measurement(sample.case, name, "unequal elements", float(wrong.sum()), 0.0)], None
+    pattern = Measurement(sample.case, name, "NaN and infinity pattern", _pattern(result, sample.eager), 0.0)
+    if sample.case in budget.dropped:
+        return [form, pattern], None
+    errors = _errors(budget, sample, result)
+    value = max((worst for _, _, _, worst in errors.groups), default=0.0)
+    return [form, pattern, Measurement(sample.case, name, "largest error / eager's", value, accepted or MAX_FACTOR)], errors
+
+
+def measure_all(name: str, errors: Iterable["Errors"], *, accepted: float | None = None) -> list[Measurement]:
+    """Measures the root mean square error over all cases of one output, as a multiple of eager's own.
+
+    A band of few elements has no rms to speak of: two honest ones differ by 3x by chance. Its maximum is judged all the same.
+    """
+    sums: dict[Band | None, tuple[float, int]] = {}
+    for case in errors:
+        for band, squares, count, _ in case.groups:
+            before = sums.get(band, (0.0, 0))
+            sums[band] = (before[0] + squares, before[1] + count)
+    ratios = [(squares / count) ** 0.5 for squares, count in sums.values() if count >= _FEWEST_FOR_RMS]
+    if not ratios:
+        return []
+    value = max(ratios)
+    return [Measurement("all cases", name, "rms error / eager's", value, accepted or RMS_FACTOR)]
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """One case's errors in units of eager's own: (band, sum of squares, elements, largest) for each band."""
+
+    groups: tuple[tuple[Band | None, float, int, float], ...]
+
+
+def difference(result: Array, eager: Array) -> tuple[float, float]:
+    """Returns the largest absolute and relative difference over the elements that are finite in both."""
+    a, b = widen(result), widen(eager)
+    finite = np.isfinite(a) & np.isfinite(b)
+    if not finite.any():
+        return 0.0, 0.0
+    gap = np.abs(a[finite] - b[finite])
+    size = np.abs(b[finite])
+    relative = np.divide(gap, size, out=np.where(gap > 0, np.inf, 0.0), where=size > 0)
+    return float(gap.max()), float(relative.max())
+
+
+def read_budget(data: Mapping[str, Any]) -> Budget:
+    """Reads eager's own error back; infinite limits are text in JSON."""
+    bands = tuple(
+        Band(
+            (float(band["scale"][0]), float(band["scale"][1])),
+            tuple(band["groups"]),
+            float(band["rms"]),
+            float(band["max"]),
+        )
+        for band in data["bands"]
+    )
+    return Budget(**{**data, "bands": bands})
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and np.array_equal(widen(a), widen(b), equal_nan=True)
+
+
+def _pattern(result: Array, eager: Array) -> float:
+    a, b = widen(result), widen(eager)
+    odd = ~np.isfinite(a) | ~np.isfinite(b)
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    return float((odd & ~equal).sum())
+
+
+def _finite(sample: Sample) -> Array:
+    finite: Array = np.isfinite(widen(sample.oracle)) & np.isfinite(widen(sample.eager))
+    return finite
+
+
+def _scale(sample: Sample) -> float:
+    finite = _finite(sample)
+    return float(np.abs(widen(sample.oracle)[finite]).max()) if finite.any() else 0.0
+
+
+def _no_evidence(sample: Sample, dtype: str) -> str:
+    """Says why a case cannot judge: eager itself is further from the oracle than any limit allows."""
+    finite, oracle = _finite(sample), widen(sample.oracle)
+    if not finite.any():
+        return "" if sample.eager.size == 0 or np.isnan(widen(sample.eager)).all() or np.isinf(widen(sample.eager)).any() else "nothing finite"
+    cap = _CAP.get(dtype, 1e-3)
+    values = oracle[finite]
+    error = _rms(widen(sample.eager)[finite] - values)
+    if error > cap * _rms(values):
+        return f"eager's own error is {error / max(_rms(values), 1e-300):.1e} of the output, above {cap:g}"
+    return ""
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+
+
+def _clusters(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
+    """Splits cases whose largest elements differ by more than 1e3: their relative errors need not be alike."""
+    cluster: list[Sample] = []
+    for sample in sorted(samples, key=_scale):
+        if cluster and _scale(sample) > 10**_DECADES * _scale(cluster[0]):
+            yield cluster
+            cluster = []
+        cluster.append(sample)
+    if cluster:
+        yield cluster
+
+
+def _groups(sample: Sample) -> Array:
+    """Numbers each element's magnitude group; `_ZERO` where the oracle is exactly zero, -2 where something is not finite."""
+    oracle, finite, scale = np.abs(widen(sample.oracle)), _finite(sample), _scale(sample)
+    groups = np.full(oracle.shape, -2)
+    groups[finite & (oracle == 0)] = _ZERO
+    sized = finite & (oracle > 0)
+    with np.errstate(divide="ignore", over="ignore"):
+        depth = np.floor(-(np.log10(oracle[sized]) - np.log10(scale)) / _DECADES)
+    groups[sized] = np.clip(depth, 0, _SMALLEST)
+    return groups
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Eager's relative errors and the relative values of the elements of some magnitude groups."""
+
+    groups: tuple[int, ...]
+    errors: list[Array]
+    values: list[Array]
+
+    def band(self, scale: tuple[float, float], dtype: str) -> Band:
+        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale[0], 1e-300)
+        errors, values = np.concatenate(self.errors), np.concatenate(self.values)
+        return Band(
+            scale,
+            self.groups,
+            max(_rms(errors), unit * _rms(values), min(tiny, 1.0)),
+            max(float(errors.max()), unit * float(values.max()), min(tiny, 1.0)),
+        )
+
+
+def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
+    """Pools a cluster's groups, from small magnitudes to large; a group that drowns in rounding joins the next larger one."""
+    scale = (_scale(cluster[0]), _scale(cluster[-1]))
+    pools: dict[int, _Pool] = {}
+    for sample in cluster:
+        groups, largest = _groups(sample), _scale(sample) or 1.0
+        oracle = widen(sample.oracle)
+        runs = [np.abs(widen(run) - oracle) / largest for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
+        for group in np.unique(groups[groups > -2]):  # noqa: PLR2004 - the code of "not finite", see _groups
+            pool = pools.setdefault(int(group), _Pool((int(group),), [], []))
+            inside = groups == group
+            pool.errors += [run[inside][np.isfinite(run[inside])] for run in runs]
+            pool.values.append(np.abs(oracle[inside]) / largest)
+    zero = pools.pop(_ZERO, None)
+    bands = list(_merged(pools, scale, dtype))
+    yield from bands
+    if zero is not None:
+        # An exact zero has no magnitude of its own: it may lie as far off as eager's error (not the floor) among the smallest others.
+        errors = np.concatenate(zero.errors)
+        smallest = max(pools) if pools else None
+        nearby = float(np.concatenate(pools[smallest].errors).max()) if smallest is not None else 0.0
+        worst = max(float(errors.max()), nearby)
+        yield Band(scale, (_ZERO,), worst, worst)
+
+
+def _merged(pools: Mapping[int, _Pool], scale: tuple[float, float], dtype: str) -> Iterable[Band]:
+    order = sorted(pools, reverse=True)
+    for place, group in enumerate(order):
+        pool = pools[group]
+        errors, values = np.concatenate(pool.errors), np.concatenate(pool.values)
+        drowned = RMS_FACTOR * _rms(errors) > _CAP.get(dtype, 1e-3) * _rms(values)
+        if drowned and place + 1 < len(order):
+            larger = pools[order[place + 1]]
+            larger.groups += pool.groups
+            larger.errors += pool.errors
+            larger.values += pool.values
+            continue
+        yield pool.band(scale, dtype)
+
+
+def _errors(budget: Budget, sample: Sample, result: Array) -> Errors:
+    groups, largest = _groups(sample), _scale(sample)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(widen(result) - widen(sample.oracle)) / (largest or 1.0)
+    found: list[tuple[Band | None, float, int, float]] = []
+    for band in budget.bands:
+        inside = np.isin(groups, band.groups) if band.scale[0] <= largest <= band.scale[1] else np.zeros(groups.shape, bool)
+        if inside.any():
+            found.append((band, *_ratio(gap[inside], band)))
+    return Errors(tuple(found))
+
+
+def _ratio(gap: Array, band: Band) -> tuple[float, int, float]:
+    """Returns the sum of squares, the count and the maximum of errors in units of eager's own."""
+    if band.max == 0.0:
+        wrong = float("inf") if gap.any() else 0.0
+        return wrong, gap.size, wrong
+    rms = band.rms or band.max
+    return float(np.square(gap / rms).sum()), gap.size, float(gap.max()) / band.max

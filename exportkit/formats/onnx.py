@@ -1,0 +1,251 @@
+"""Writes .onnx: torch's dynamo exporter, else its older exporter on the scripted or traced network."""
+
+import contextlib
+import copy
+import logging
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir
+import torch
+
+from exportkit.capture import Captures, Options, symbol_at, without_paths
+from exportkit.errors import ExportError
+from exportkit.spec import Artifact, TensorSpec
+
+_INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
+# onnxruntime -> (largest opset, largest IR version): https://onnxruntime.ai/docs/reference/compatibility.html and its release notes.
+_RUNTIMES = {(1, 17): (20, 9), (1, 18): (21, 10), (1, 19): (21, 10), (1, 20): (21, 10), (1, 21): (22, 10), (1, 22): (23, 11), (1, 23): (23, 11)}
+_KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc", "ai.onnx.training", "ai.onnx.preview.training"}
+
+
+def warm() -> None:
+    """Imports the exporter and parses its function library once, for every fork: about 0.4 s of each conversion otherwise."""
+    import onnxscript  # noqa: F401 - imported for its side effect
+    from torch.onnx._internal.exporter import _registration
+
+    if "_exportkit" in vars(_registration.ONNXRegistry):
+        return
+    original = _registration.ONNXRegistry.from_torchlib
+    parsed = original()
+
+    def from_torchlib(*args: Any, **kwargs: Any) -> Any:
+        if args or kwargs:
+            return original(*args, **kwargs)
+        fresh = copy.copy(parsed)
+        fresh.functions = {key: list(value) for key, value in parsed.functions.items()}
+        return fresh
+
+    _registration.ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign,assignment]
+    _registration.ONNXRegistry._exportkit = True  # type: ignore[attr-defined]  # noqa: SLF001 - so that it is done once
+
+
+def write_exported(captures: Captures, folder: Path, options: Options) -> Artifact:
+    """Converts the exported program."""
+    program = captures.exported()
+    with _quiet():
+        converted = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=options.opset,
+            custom_translation_table=dict(options.translations) or None,
+            optimize=True,
+            verbose=False,
+        )
+    assert converted is not None
+    return _finish(converted.model, captures, folder, options, "exported")
+
+
+def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:
+    return _write_legacy(captures.scripted(), captures, folder, options, "scripted")
+
+
+def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
+    return _write_legacy(captures.traced(), captures, folder, options, "traced")
+
+
+def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+    """Converts TorchScript with the exporter that keeps its loops (torch deprecates it; it ends at opset 20)."""
+    args, kwargs = captures.arguments()
+    names = list(captures.inputs)
+    axes = {name: {axis: symbol for (one, axis), symbol in symbol_at(captures.symbols).items() if one == name} for name in names}
+    raw = folder / "raw.onnx"
+    with _quiet():
+        torch.onnx.export(
+            module,
+            args,
+            raw,
+            kwargs=kwargs or None,
+            dynamo=False,
+            input_names=names,
+            output_names=list(captures.outputs),
+            dynamic_axes={name: one for name, one in axes.items() if one},
+            opset_version=options.opset,
+        )
+    model = onnx_ir.load(raw)
+    artifact = _finish(model, captures, folder, options, strategy)
+    for file in folder.iterdir():
+        if file.name not in artifact.files:
+            file.unlink()
+    return artifact
+
+
+def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+    """Names the inputs, outputs and dimensions, takes the author's paths out, and writes the file."""
+    graph = model.graph
+    _complete_inputs(graph, captures)
+    _name_values(graph.inputs, list(captures.inputs))
+    _separate_outputs(graph)
+    if len(graph.outputs) != len(captures.outputs):
+        raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
+    _name_values(graph.outputs, list(captures.outputs))
+    _name_dimensions(model, captures)
+    for node in [*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function.all_nodes())]:
+        node.doc_string = None
+        for key, value in node.metadata_props.items():
+            node.metadata_props[key] = without_paths(value)
+    opset, version = graph.opset_imports.get("", 0), model.ir_version
+    if options.opset is not None and opset != options.opset:
+        raise ExportError(f"opset {options.opset} was asked for, the exporter wrote {opset}", todo=f"Leave --opset out, or ask for {opset}.")
+    oldest = _oldest_runtime(opset, version, options.target)
+    operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
+    _refuse_unknown(model, options)
+    files = _save(model, captures.name, folder)
+    facts = {"opset": opset, "ir_version": version, "oldest_onnxruntime": oldest, "operators": dict(sorted(operators.items()))}
+    inputs, outputs = _signature(folder / files[0])
+    return Artifact("onnx", files, strategy, inputs, outputs, facts)
+
+
+def _complete_inputs(graph: onnx_ir.Graph, captures: Captures) -> None:
+    """Puts back the inputs that an exporter dropped because nothing reads them."""
+    if len(graph.inputs) == len(captures.inputs):
+        return
+    present = {value.name: value for value in graph.inputs}
+    completed = []
+    for name, tensor in captures.inputs.items():
+        shape = onnx_ir.Shape([symbol_at(captures.symbols).get((name, axis), size) for axis, size in enumerate(tensor.shape)])
+        dtype = onnx_ir.DataType.from_numpy(tensor.numpy().dtype)
+        completed.append(present.pop(name, None) or onnx_ir.Value(name=name, shape=shape, type=onnx_ir.TensorType(dtype)))
+    if present:
+        raise ExportError(f"the exporter wrote the inputs {', '.join(map(str, present))}, which the network does not have")
+    graph.inputs[:] = completed
+
+
+def _name_values(values: Iterable[onnx_ir.Value], names: list[str]) -> None:
+    values = list(values)
+    for place, value in enumerate(values):
+        value.name = f"exportkit.{names[place]}"  # a step between, so that no two values share a name for a moment
+    for value, name in zip(values, names, strict=True):
+        value.name = name
+
+
+def _separate_outputs(graph: onnx_ir.Graph) -> None:
+    """Gives every output a value of its own: not an input's, a weight's, or another output's."""
+    seen: set[int] = set()
+    for place, value in enumerate(graph.outputs):
+        if value.producer() is None or id(value) in seen:
+            node = onnx_ir.Node("", "Identity", [value], num_outputs=1)
+            node.outputs[0].shape, node.outputs[0].type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[place] = node.outputs[0]
+        seen.add(id(value))
+
+
+def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
+    """Renames symbolic dimensions after our symbols, wherever the exporter's own names stand."""
+    names: dict[str, str] = {}
+    symbols = {(name, axis): symbol for symbol in captures.symbols for name, axis, _ in symbol.places}
+    offsets = {(name, axis): offset for symbol in captures.symbols for name, axis, offset in symbol.places}
+    for value in model.graph.inputs:
+        for axis, size in enumerate(value.shape or ()):
+            symbol = symbols.get((str(value.name), axis))
+            if symbol and not isinstance(size, int) and size.value is not None and offsets[str(value.name), axis] == 0:
+                names.setdefault(str(size.value), symbol.name)
+    if not names:
+        return
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b")
+    values = [*model.graph.inputs, *model.graph.outputs, *(value for node in model.graph.all_nodes() for value in node.outputs)]
+    for value in dict.fromkeys(values):
+        if value.shape is not None and not value.shape.is_static():
+            value.shape = onnx_ir.Shape(
+                [
+                    size if isinstance(size, int) or size.value is None else pattern.sub(lambda match: names[match.group(1)], str(size.value))
+                    for size in value.shape
+                ]
+            )
+
+
+def _oldest_runtime(opset: int, version: int, target: str | None) -> str:
+    able = [release for release, (most_opset, most_version) in sorted(_RUNTIMES.items()) if opset <= most_opset and version <= most_version]
+    oldest = ".".join(map(str, able[0])) if able else "1.24"
+    if target:
+        match = re.fullmatch(r"onnxruntime==(\d+)\.(\d+)(\.\d+)?", target)
+        if not match:
+            raise ExportError(f"--target {target!r} is not understood", todo='Write --target "onnxruntime==1.20".')
+        if (int(match[1]), int(match[2])) < tuple(map(int, oldest.split("."))):
+            raise ExportError(
+                f"opset {opset} and IR version {version} need onnxruntime {oldest}, the target is {target}",
+                todo="Ask for an older opset with --opset, or serve with a newer onnxruntime.",
+            )
+    return oldest
+
+
+def _refuse_unknown(model: onnx_ir.Model, options: Options) -> None:
+    known = {(function.domain, function.name) for function in model.functions.values()}
+    for node in model.graph.all_nodes():
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known and not options.ort_library:
+            raise ExportError(
+                f"onnxruntime has no operator {node.domain}::{node.op_type}",
+                todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
+            )
+
+
+def _save(model: onnx_ir.Model, name: str, folder: Path) -> tuple[str, ...]:
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    if size <= _INLINE_LIMIT:
+        onnx_ir.save(model, folder / f"{name}.onnx")
+        return (f"{name}.onnx",)
+    onnx_ir.save(model, folder / f"{name}.onnx", external_data=f"{name}.onnx.data")
+    return (f"{name}.onnx", f"{name}.onnx.data")
+
+
+def _signature(file: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Reads the inputs and outputs back from the file."""
+    graph = onnx.load(file, load_external_data=False).graph
+    return tuple(map(_spec, graph.input)), tuple(map(_spec, graph.output))
+
+
+def _spec(value: Any) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(
+        one.dim_value if one.HasField("dim_value") else one.dim_param or f"{value.name}_{axis}" for axis, one in enumerate(tensor.shape.dim)
+    )
+    return TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keeps the exporters' own words off the log: what they mean stands in the verdict."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@dataclass(frozen=True, slots=True)
+class Onnx:
+    suffix: str = ".onnx"
+    strategies: tuple[tuple[str, Any], ...] = (("exported", write_exported), ("scripted", write_scripted), ("traced", write_traced))
+
+
+PLUGIN = Onnx()

@@ -1,0 +1,45 @@
+"""Writes .pt: TorchScript, from the network's source where it compiles, else from a trace."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exportkit.capture import Captures, Options
+from exportkit.spec import Artifact
+
+
+def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001 - every strategy's signature
+    return _save(captures.scripted(), captures.name, folder, "scripted")
+
+
+def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    return _save(captures.traced(), captures.name, folder, "traced")
+
+
+def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
+    """Saves, and copies the archive record by record without its debug records: they hold the author's paths, and vary."""
+    file = f"{name}.pt"
+    raw = folder / f"{name}.raw.pt"
+    torch.jit.save(module, raw)
+    reader = torch._C.PyTorchFileReader(str(raw))  # noqa: SLF001 - the archive's own reader; torch has no public one
+    writer = torch._C.PyTorchFileWriter(str(folder / file))  # noqa: SLF001
+    for record in reader.get_all_records():
+        # The writer adds the version and an id over the content itself.
+        if not record.endswith(".debug_pkl") and record not in ("version", "byteorder", ".data/serialization_id"):
+            content = reader.get_record(record)
+            writer.write_record(record, content, len(content))
+    writer.write_end_of_file()
+    del reader
+    raw.unlink()
+    return Artifact("torchscript", (file,), strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchScript:
+    suffix: str = ".pt"
+    strategies: tuple[tuple[str, Any], ...] = (("scripted", write_scripted), ("traced", write_traced))
+
+
+PLUGIN = TorchScript()

@@ -1,0 +1,262 @@
+"""Judges one artifact on one backend, in a process that never imported the network."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exportkit import evidence, golden, plugins
+from exportkit.evidence import Errors, Sample, Trial, read_budget
+from exportkit.spec import Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
+from exportkit.worker import report
+
+Arrays = dict[str, NDArray[Any]]
+Session = Callable[[Mapping[str, Any]], list[Any]]
+
+
+def judge_all(
+    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial
+) -> tuple[Report, ...]:
+    """Judges an artifact on every backend that takes its format."""
+    takes = [name for name in plugins.names("backends") if artifact.format in plugins.load("backends", name).formats]
+    return tuple(judge(folder, artifact, network, name, device, ort_library, trial) for name in takes)
+
+
+def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str, data: Mapping[str, Any]) -> tuple[Report, ...]:
+    """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
+    cases = tuple(Case(**case) for case in data["cases"] if case["name"] not in data["left_out"])
+    budgets = {name: read_budget(budget) for name, budget in data["budgets"].items()}
+    trial = Trial(folder / data["file"], cases, budgets, data["raising"], len(data["left_out"]), data["accept"])
+    return judge_all(folder, artifact, network, device, None, trial)
+
+
+def judge(
+    folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial
+) -> Report:
+    """Runs an artifact on every case inside the domain and measures it against the oracle."""
+    report(f"loading {artifact.files[0]} in {backend}")
+    session = _load(folder, artifact, network, backend, device, ort_library)
+    names = [spec.name for spec in network.outputs]
+    fixed = _fixed(artifact, network)
+    inside = [case for case in trial.cases if case.domain == "inside" and _applies(case, network, fixed)]
+    results: list[tuple[Case, Arrays | None]] = []
+    failures: dict[str, str] = {}
+    for number, case in enumerate(inside):
+        report(f"checking {artifact.files[0]} in {backend}, case {number + 1} of {len(inside)}")
+        arrays = _read(trial.arrays, case.name)
+        try:
+            outputs = session({spec.name: arrays[f"input/{spec.name}"] for spec in network.inputs})
+            results.append((case, {**arrays, **{f"result/{name}": value for name, value in zip(names, outputs, strict=True)}}))
+        except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
+            failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            results.append((case, None))
+    fixed |= _refused_sizes(network, inside, failures, trial)
+    counted = [(case, arrays) for case, arrays in results if _applies(case, network, fixed)]
+    return _report(artifact, network, backend, device, trial, counted, failures, fixed, getattr(session, "facts", {}))
+
+
+def probe(
+    folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial
+) -> tuple[Finding, ...]:
+    """Runs an artifact outside the domain: what differs from eager there is a warning."""
+    session = _load(folder, artifact, network, backend, device, ort_library)
+    names = [spec.name for spec in network.outputs]
+    fixed = _fixed(artifact, network)
+    told: dict[str, list[str]] = {}
+    for case in trial.cases:
+        if case.domain == "inside" or not _applies(case, network, fixed):
+            continue
+        report(f"probing {artifact.files[0]} in {backend}: {case.name}")
+        arrays = _read(trial.arrays, case.name)
+        if text := _strays(session, network, names, arrays, trial.raising.get(case.name)):
+            told.setdefault(text, []).append(case.name)
+    return tuple(Finding("warning", "outside-domain", f"outside the domain ({', '.join(cases)}): {text}") for text, cases in told.items())
+
+
+def _load(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None) -> Session:
+    plugin = plugins.load("backends", backend)
+    if ort_library and hasattr(plugin, "ort_library"):
+        plugin = replace(plugin, ort_library=ort_library)
+    session: Session = plugin.load(folder, artifact, network, device)
+    return session
+
+
+def _read(arrays: Path, case: str) -> Arrays:
+    reader = golden.Reader(arrays / f"{case}.safetensors" if arrays.is_dir() else arrays)
+    prefix = f"{case}/"
+    return {key.removeprefix(prefix): reader.read(key) for key in reader.names() if key.startswith(prefix)}
+
+
+def _fixed(artifact: Artifact, network: Network) -> dict[str, int]:
+    """Lists the symbols that the artifact's own signature states as numbers."""
+    signature = {spec.name: spec for spec in artifact.inputs}
+    fixed: dict[str, int] = {}
+    for symbol in network.symbols:
+        for name, axis, offset in symbol.places:
+            size = signature[name].shape[axis] if name in signature else symbol.name
+            if isinstance(size, int):
+                fixed[symbol.name] = size - offset
+    return fixed
+
+
+def _applies(case: Case, network: Network, fixed: Mapping[str, int]) -> bool:
+    sizes = {symbol.name: symbol.size for symbol in network.symbols} | dict(case.sizes)
+    return all(sizes[name] == size for name, size in fixed.items())
+
+
+def _refused_sizes(network: Network, cases: Iterable[Case], failures: Mapping[str, str], trial: Trial) -> dict[str, int]:
+    """Finds the symbols that an artifact without a signature refuses at every other size: it is loud, so the dimension is fixed."""
+    refused: dict[str, int] = {}
+    ran = [case for case in cases if case.name not in trial.raising]
+    if not any(case.name not in failures for case in ran):
+        return {}
+    for symbol in network.symbols:
+        moved = [case for case in ran if case.sizes.get(symbol.name, symbol.size) != symbol.size]
+        if moved and all(case.name in failures for case in moved):
+            refused[symbol.name] = symbol.size
+    return refused
+
+
+def _report(
+    artifact: Artifact,
+    network: Network,
+    backend: str,
+    device: str,
+    trial: Trial,
+    results: list[tuple[Case, Arrays | None]],
+    failures: Mapping[str, str],
+    fixed: Mapping[str, int],
+    facts: Mapping[str, Any],
+) -> Report:
+    measurements: list[Measurement] = []
+    differences: dict[str, dict[str, float]] = {}
+    compared = [(case, arrays) for case, arrays in results if arrays is not None and case.name not in trial.raising]
+    for spec in network.outputs:
+        found, differences[spec.name] = _measure_output(spec, trial, compared)
+        measurements += found
+    findings = [*_dimension_findings(network, fixed), *_run_findings(results, failures, trial), *_output_findings(network, trial)]
+    ran = {case.name for case, _ in compared}
+    counts = {
+        "inside": len(ran),
+        "outside": sum(case.domain == "outside" for case in trial.cases),
+        "dropped": trial.dropped,
+        "sizes": len({tuple(sorted(case.sizes.items())) for case, _ in compared if _unseen(case, network)}),
+    }
+    return Report(
+        network.name,
+        artifact,
+        backend,
+        device,
+        tuple(measurements),
+        tuple(findings),
+        tuple(_shortfalls(network, trial, fixed, counts)),
+        differences,
+        counts,
+        dict(facts),
+    )
+
+
+def _measure_output(
+    spec: TensorSpec, trial: Trial, compared: list[tuple[Case, Arrays]]
+) -> tuple[list[Measurement], dict[str, float]]:
+    budget, accepted = trial.budgets[spec.name], trial.accept.get(spec.name)
+    measurements: list[Measurement] = []
+    errors: list[Errors] = []
+    worst = [0.0, 0.0]
+    for case, arrays in compared:
+        eager, result = arrays[f"eager/{spec.name}"], np.asarray(arrays[f"result/{spec.name}"])
+        sample = Sample(case.name, eager, arrays.get(f"oracle/{spec.name}", eager), (), arrays.get(f"undetermined/{spec.name}"))
+        if f"oracle/{spec.name}" not in arrays and not budget.exact:
+            budget = replace(budget, dropped={**budget.dropped, case.name: "no oracle"})
+        found, error = evidence.measure(spec.name, budget, sample, result, accepted=accepted)
+        measurements += found
+        if error is not None:
+            errors.append(error)
+        if result.shape == eager.shape:
+            worst = [max(a, b) for a, b in zip(worst, evidence.difference(result, eager), strict=True)]
+    measurements += evidence.measure_all(spec.name, errors, accepted=accepted)
+    times = {m.metric: m.value for m in measurements if m.metric.endswith("/ eager's")}
+    largest = max((m.value for m in measurements if m.metric == "largest error / eager's"), default=0.0)
+    return measurements, {
+        "max_abs": worst[0],
+        "max_rel": worst[1],
+        "times_eager_rms": times.get("rms error / eager's", 0.0),
+        "times_eager_max": largest,
+        "limit_rms": accepted or evidence.RMS_FACTOR,
+        "limit_max": accepted or evidence.MAX_FACTOR,
+    }
+
+
+def _unseen(case: Case, network: Network) -> bool:
+    return any(case.sizes.get(symbol.name, symbol.size) != symbol.size for symbol in network.symbols)
+
+
+def _dimension_findings(network: Network, fixed: Mapping[str, int]) -> Iterable[Finding]:
+    for symbol in network.symbols:
+        if symbol.name not in fixed:
+            continue
+        places = ", ".join(f"{name} axis {axis}" for name, axis, _ in symbol.places)
+        if symbol.declared:
+            text = f"dimension {symbol.name} ({places}) was asked to vary, the artifact fixes it at {fixed[symbol.name]}"
+            yield Finding("error", "dimension-lost", text)
+        else:
+            text = f"dimension {symbol.name} ({places}) varies in eager, this artifact takes {fixed[symbol.name]} only"
+            yield Finding("note", "dimension-fixed", text)
+
+
+def _run_findings(results: list[tuple[Case, Arrays | None]], failures: Mapping[str, str], trial: Trial) -> Iterable[Finding]:
+    told: dict[str, list[str]] = {}
+    for case, arrays in results:
+        if case.name in trial.raising and arrays is not None:
+            text = f"answers on {case.name}, where {trial.raising[case.name]}"
+            yield Finding("error", "answers-where-eager-raises", text)
+        elif case.name not in trial.raising and arrays is None:
+            sizes = ", ".join(f"{name}={size}" for name, size in case.sizes.items())
+            told.setdefault(failures[case.name], []).append(f"{case.name} ({sizes})" if sizes else case.name)
+    for text, cases in told.items():
+        more = f" and {len(cases) - 2} more" if len(cases) > 2 else ""  # noqa: PLR2004 - two examples are enough to read
+        yield Finding("error", "does-not-run", f"does not run on {', '.join(cases[:2])}{more}: {text}")
+
+
+def _output_findings(network: Network, trial: Trial) -> Iterable[Finding]:
+    for spec in network.outputs:
+        budget = trial.budgets[spec.name]
+        if budget.all_nan:
+            yield Finding("error", "all-nan", f"output {spec.name} is NaN everywhere, on every case: nothing can be proven")
+        elif budget.constant and network.inputs:
+            yield Finding("warning", "constant-output", f"output {spec.name} does not depend on the input: it is the same on every case")
+
+
+def _shortfalls(network: Network, trial: Trial, fixed: Mapping[str, int], counts: Mapping[str, int]) -> Iterable[str]:
+    needed = evidence.FEWEST_CASES if network.inputs else 1
+    for spec in network.outputs:
+        yield from trial.budgets[spec.name].shortfalls(spec.name, needed)
+    if counts["inside"] < needed:
+        yield f"verified on {counts['inside']} case(s) only, {needed} are needed"
+    if any(symbol.name not in fixed for symbol in network.symbols) and not counts["sizes"]:
+        yield "verified at the example's sizes only, although sizes vary"
+
+
+def _strays(session: Session, network: Network, names: list[str], arrays: Arrays, raised: str | None) -> str:
+    """Says how an artifact's answer outside the domain differs from eager's; empty where it does not."""
+    try:
+        outputs = session({spec.name: arrays[f"input/{spec.name}"] for spec in network.inputs})
+    except Exception as error:  # noqa: BLE001 - refusing an input outside the domain is a fair answer
+        return "" if raised else f"refuses ({str(error).strip().splitlines()[0][:120]}) where eager answers"
+    if raised:
+        return f"answers where {raised}"
+    for name, output in zip(names, outputs, strict=True):
+        eager, result = arrays[f"eager/{name}"], np.asarray(output)
+        if result.shape != eager.shape:
+            return f"{name} has shape {result.shape}, eager {eager.shape}"
+        a, b = evidence.widen(result), evidence.widen(eager)
+        odd = ~np.isfinite(a) | ~np.isfinite(b)
+        if (odd & ~((a == b) | (np.isnan(a) & np.isnan(b)))).any():
+            return f"{name} has NaN or infinity at other places than eager"
+        scale = float(np.abs(b[~odd]).max()) if (~odd).any() else 0.0
+        if (~odd).any() and float(np.abs(a - b)[~odd].max()) > 1e-3 * scale:
+            return f"{name} differs from eager"
+    return ""

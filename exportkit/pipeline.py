@@ -1,0 +1,208 @@
+"""The way of a network: load, survey, reference, formats, judge, publish. Holds no torch: everything heavy runs in children."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from exportkit import manifest, store
+from exportkit.attempts import Bench
+from exportkit.errors import ExportError, ExportKitError
+from exportkit.manifest import GOLDEN, Made
+from exportkit.spec import Finding, Network
+from exportkit.worker import Host, Limits
+
+FORMATS = ("torchscript", "pt2", "onnx")
+PRELOAD = ("torch",)
+PRELOAD_MANY = ("torch", "exportkit.load", "exportkit.reference", "exportkit.make", "exportkit.judge", "exportkit.warm")
+
+Listener = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to export, and how: the command line's options, by the same names.
+
+    Attributes:
+        runtime: "onnxruntime==1.20": refuse what that runtime cannot load (`--target`).
+        timeout: wall seconds that one step of user code, an exporter or a runtime may take.
+        memory: bytes that one process may allocate; None for what the machine has.
+    """
+
+    target: str
+    to: str = "artifacts"
+    name: str | None = None
+    formats: tuple[str, ...] = FORMATS
+    inputs: tuple[str, ...] = ()
+    weights: str | None = None
+    provider: str = "cpu"
+    opset: int | None = None
+    runtime: str | None = None
+    ort_library: str | None = None
+    timeout: float = 300.0
+    memory: int | None = None
+    strict: bool = False
+    keep_partial: bool = False
+    golden_from_user: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one export or check.
+
+    Attributes:
+        folder: where the artifacts are; None where nothing was published.
+        exit_code: 0 all proven and published, 1 a format failed or is undetermined.
+        seconds: wall seconds, in all and by format.
+    """
+
+    network: Network
+    made: tuple[Made, ...]
+    findings: tuple[Finding, ...]
+    folder: Path | None
+    exit_code: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> str:
+        order = ("failed", "undetermined", "passed with warnings", "passed")
+        return next(name for name in order if name in [one.outcome for one in self.made])
+
+
+def export(request: Request, server: Host, listen: Listener = lambda _: None) -> Verdict:
+    """Exports one network and publishes what is proven.
+
+    Raises:
+        ExportKitError: the network, the request or the folder cannot be used; nothing was changed.
+    """
+    started = time.monotonic()
+    limits = Limits(request.timeout, request.memory)
+    provider = _provider(request, server, limits)
+    loaded, holder = server.hold(
+        "exportkit.load:hold",
+        request.target,
+        request.inputs,
+        request.weights,
+        request.name,
+        limits=limits,
+        stage=f"loading {request.target}",
+        on_event=listen,
+    )
+    with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
+        work = staging.folder / ".work"
+        (work / "cases").mkdir(parents=True)
+        again = lanes.submit(_load_again, request, server, limits, loaded.network)
+        strategies = lanes.submit(
+            server.run, "exportkit.make:strategies", request.formats, limits=limits, stage="loading the formats"
+        )
+        survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
+        network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
+        evidence = lanes.submit(_reference, holder, survey, work / "cases", limits, listen)
+        bench = Bench(
+            server, holder, work, limits, listen, provider,
+            request.opset, request.runtime, request.ort_library, strategies.result(), evidence,
+        )  # fmt: skip
+        made = _make(bench, lanes, request.formats, network)
+        proof = evidence.result()
+        if proof.digest != survey.digest:
+            raise ExportError(
+                "forward is stateful: a fresh copy of the network gives another result on the same inputs",
+                where=loaded.network.source.file,
+                todo="Keep all state that changes the result in the inputs and outputs.",
+            )
+        network = replace(network, outputs=proof.outputs)
+        findings = (*loaded.findings, *survey.findings, *again.result(), *_drops(proof.dropped))
+        good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
+        seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
+        verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
+        if len(good) == len(made):
+            return replace(verdict, folder=_publish(staging, verdict, good, proof, request))
+        if good and request.keep_partial:
+            with store.stage(Path(request.to), f"{network.name}.partial") as partial:
+                return replace(verdict, folder=_publish(partial, verdict, good, proof, request))
+        return verdict
+
+
+def check(folder: Path, server: Host, provider: str = "cpu", limits: Limits | None = None, listen: Listener = lambda _: None) -> Verdict:
+    """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
+
+    Raises:
+        StoreError: a file is missing, extra or changed.
+    """
+    started = time.monotonic()
+    data = store.verify(folder)
+    limits = limits or Limits()
+    network = manifest.read_network(data["network"])
+    made = []
+    for name, one in data["formats"].items():
+        begun = time.monotonic()
+        artifact = manifest.read_artifact(one["artifact"])
+        reports = server.run(
+            "exportkit.judge:judge_golden", folder, artifact, network, provider, data["evidence"], limits=limits,
+            stage=f"checking {artifact.files[0]}", on_event=listen,
+        )  # fmt: skip
+        made.append(Made(name, artifact, reports, (), "", time.monotonic() - begun, folder))
+    code = 0 if made and all(one.good for one in made) else 1
+    return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
+
+
+def _provider(request: Request, server: Host, limits: Limits) -> str:
+    if request.provider != "auto":
+        return request.provider
+    devices = server.run("exportkit.backends.onnxruntime:devices", limits=limits, stage="looking for devices")
+    return "cuda" if "cuda" in devices else "cpu"
+
+
+def _reference(holder: Host, survey: Any, folder: Path, limits: Limits, listen: Listener) -> Any:
+    call = ("exportkit.reference:build", survey.symbols, survey.cases, folder)
+    # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
+    return holder.run(*call, limits=replace(limits, seconds=limits.seconds * 4), stage="computing references", on_event=listen)
+
+
+def _load_again(request: Request, server: Host, limits: Limits, network: Network) -> tuple[Finding, ...]:
+    """Loads the file a second time, in a fresh process under another seed."""
+    call = ("exportkit.load:weights_digest_of", request.target, request.inputs, request.weights)
+    try:
+        digest = server.run(*call, limits=limits, stage="loading a second time")
+    except ExportKitError as error:
+        return (Finding("warning", "loads-once", f"the file does not load a second time: {error.what}", error.where),)
+    if digest == network.source.weights_digest:
+        return ()
+    text = f"{network.source.file} initialises at random; the artifact holds this draw"
+    return (Finding("note", "random-initialisation", text),)
+
+
+def _make(bench: Bench, lanes: ThreadPoolExecutor, formats: Sequence[str], network: Network) -> tuple[Made, ...]:
+    """Makes the formats: TorchScript beside .pt2 and ONNX, which share one torch.export."""
+    groups = [[one for one in formats if one == "torchscript"], [one for one in formats if one != "torchscript"]]
+    futures: list[Future[list[Made]]] = [lanes.submit(bench.lane, group, network) for group in groups if group]
+    made = {one.format: one for future in futures for one in future.result()}
+    return tuple(made[name] for name in formats)
+
+
+def _publish(staging: store.Staging, verdict: Verdict, good: Sequence[Made], proof: Any, request: Request) -> Path:
+    """Moves the proven files and the golden cases into the staging folder, writes the manifest, and swaps the folder in."""
+    from exportkit import golden
+
+    for one in good:
+        assert one.artifact is not None
+        assert one.folder is not None
+        for name in one.artifact.files:
+            (one.folder / name).rename(staging.folder / name)
+    work = next(one.folder for one in good if one.folder).parent
+    cases = [case for case in proof.trial.cases if request.golden_from_user or case.kind not in ("example", "check")]
+    left_out = golden.collect(work / "cases", [(case.name, case.seed) for case in cases], staging.folder / GOLDEN)
+    shutil.rmtree(work)
+    evidence = {"file": GOLDEN, "left_out": left_out, "dropped": proof.dropped, "raising": proof.trial.raising, "accept": proof.trial.accept}
+    data = manifest.compose(verdict.network, good, cases, proof.trial.budgets, evidence, verdict.findings)
+    return staging.publish(data, {"seconds": dict(verdict.seconds), "host": manifest.host()})
+
+
+def _drops(dropped: Mapping[str, str]) -> tuple[Finding, ...]:
+    told: dict[str, list[str]] = {}
+    for case, reason in dropped.items():
+        told.setdefault(reason, []).append(case)
+    return tuple(Finding("note", "cases-dropped", f"{len(cases)} case(s) dropped: {reason}") for reason, cases in told.items())

@@ -1,0 +1,379 @@
+"""What eager PyTorch computes, how far off it is itself, and whether it computes the same thing twice. Runs in forks of the holder."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from exportkit import evidence, float64, golden, perturb, sample, state
+from exportkit.dimensions import find_symbols
+from exportkit.errors import ExportError
+from exportkit.evidence import Sample, Trial
+from exportkit.load import Live
+from exportkit.results import flatten, to_numpy
+from exportkit.spec import Case, Finding, Symbol, TensorSpec, Tree
+from exportkit.worker import report
+
+Arrays = dict[str, NDArray[Any]]
+
+_HALF_ULP_RUNS = 4
+_TWO_ULP_RUNS = 8
+_REDRAWS = 3
+_SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
+_FEWEST_DRAWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the first runs of forward told.
+
+    Attributes:
+        digest: SHA-256 of the example's outputs, to compare with those of another copy of the network.
+        seconds: an estimate of one eager run from its operations and bytes: no clock, so that two runs agree.
+    """
+
+    symbols: tuple[Symbol, ...]
+    cases: tuple[Case, ...]
+    output_tree: Tree
+    outputs: tuple[TensorSpec, ...]
+    digest: str
+    seconds: float
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The cases, as they were finally drawn, and what they prove.
+
+    Attributes:
+        trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
+        dropped: case -> why it is none.
+    """
+
+    trial: Trial
+    dropped: Mapping[str, str]
+    outputs: tuple[TensorSpec, ...]
+    digest: str
+
+
+def survey(live: Live) -> Survey:
+    """Runs forward on the example twice, refuses what is random or stateful, and finds the dimensions that vary.
+
+    Raises:
+        ExportError: two runs differ, and the text names the cause: randomness, state or mutation.
+    """
+    report("running forward")
+    torch.set_num_threads(1)
+    before = state.snapshot(live.module)
+    tree, first = _outputs(live, live.example, seed=1)
+    middle = state.snapshot(live.module)
+    _, second = _outputs(live, live.example, seed=2)
+    after = state.snapshot(live.module)
+    changed = sorted({*state.changes(before, middle), *state.changes(middle, after)})
+    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
+    seconds = _estimate(live)
+    report("finding the dimensions that vary")
+    found = find_symbols(live, seconds)
+    outputs = tuple(TensorSpec(name, str(value.dtype), value.shape) for name, value in first.items())
+    cases = _affordable(sample.plan(replace(live.network, symbols=found.symbols), len(live.check_inputs)), seconds)
+    return Survey(found.symbols, cases, tree, outputs, _digest(first), seconds, (*findings, *found.findings))
+
+
+def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path) -> Evidence:
+    """Runs every case in eager and float64, writes the arrays, and weighs eager's own error."""
+    torch.set_num_threads(1)
+    _, example = _outputs(live, live.example, seed=3)
+    kept: list[Case] = []
+    dropped: dict[str, str] = {}
+    raising: dict[str, str] = {}
+    samples: dict[str, list[Sample]] = {name: [] for name in example}
+    for number, case in enumerate(cases):
+        report(f"computing references, case {number + 1} of {len(cases)}")
+        outcome = _run_case(live, symbols, case, example)
+        if isinstance(outcome, _Refused):
+            (raising if outcome.raises and case.kind != "like" else dropped)[case.name] = outcome.reason
+            if not (outcome.raises and case.kind != "like"):
+                continue
+            outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
+        golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
+        kept.append(outcome.case)
+        for name, one in outcome.samples.items():
+            samples[name].append(one)
+    budgets = {name: evidence.weigh(samples[name], str(value.dtype)) for name, value in example.items()}
+    accept = {name: float(one.limit) for name, one in live.accept.items()}
+    trial = Trial(folder, tuple(kept), budgets, raising, len(dropped), accept)
+    return Evidence(trial, dropped, _signature(example, kept, samples, symbols), _digest(example))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    case: Case
+    arrays: Arrays
+    samples: dict[str, Sample]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    reason: str
+    raises: bool
+    inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+def _run_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arrays) -> _Ran | _Refused:
+    """Runs one case; a drawn one whose discrete choices change under rounding is drawn again."""
+    outcome: _Ran | _Refused = _Refused("not drawn", raises=False)
+    for attempt in range(_REDRAWS + 1):
+        drawn = replace(case, seed=case.seed + 1000 * attempt)
+        outcome = _try_case(live, symbols, drawn, example)
+        if isinstance(outcome, _Ran) or outcome.raises or case.kind != "like":
+            break
+    return outcome
+
+
+def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arrays) -> _Ran | _Refused:
+    inputs = sample.draw(live, symbols, case)
+    try:
+        _, eager = _outputs(live, inputs, seed=4)
+    except Exception as error:  # noqa: BLE001 - whatever the network raises on an input is its answer
+        return _Refused(f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs)
+    if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
+        return _Refused("eager returns other outputs than for the example", raises=False)
+    arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
+    arrays |= {f"eager/{name}": value for name, value in eager.items()}
+    if case.domain == "outside":
+        return _Ran(case, arrays, {})
+    if case.kind == "like" and (odd := _newly_odd(eager, example)):
+        return _Refused(f"eager's {odd} turns NaN or infinite", raises=False)
+    samples = _samples(live, case, inputs, eager)
+    if case.kind != "check" and any(_unstable(one) for one in samples.values()):
+        if case.kind == "like":
+            return _Refused("a discrete choice inside the network changes under rounding", raises=False)
+        samples = {}
+    for name, one in samples.items():
+        if not evidence.is_exact(str(one.eager.dtype)):
+            arrays[f"oracle/{name}"] = one.oracle
+        if one.undetermined is not None and one.undetermined.any():
+            arrays[f"undetermined/{name}"] = one.undetermined
+    return _Ran(case, arrays, samples)
+
+
+def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> dict[str, Sample]:
+    oracle = _oracle(live, inputs, eager)
+    floats = [name for name, value in eager.items() if not evidence.is_exact(str(value.dtype))]
+    moved = [_perturbed(live, inputs, seed, bit=0) for seed in range(_HALF_ULP_RUNS)] if floats else []
+    far = [_perturbed(live, inputs, 100 + seed, bit=1) for seed in range(_TWO_ULP_RUNS)] if len(floats) < len(eager) else []
+    samples = {}
+    for name, value in eager.items():
+        if name in floats:
+            runs = tuple(run[name] for run in moved if run is not None)
+            samples[name] = Sample(case.name, value, oracle[name], runs)
+        else:
+            runs = tuple(run[name] for run in far if run is not None)
+            samples[name] = Sample(case.name, value, value, (), _changed(value, runs))
+    return samples
+
+
+def _oracle(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
+    """Computes in float64; where that is far off, a discrete choice fell otherwise: computes again with eager's own choices."""
+    with state.preserved(live.module):
+        outcome = float64.compute(lambda: live.call(inputs))
+    oracle = _arrays(outcome.value)
+    if all(name in oracle and _close(oracle[name], value) for name, value in eager.items()):
+        return oracle
+    with state.preserved(live.module):
+        _, choices = float64.record_choices(lambda: live.call(inputs))
+    with state.preserved(live.module):
+        outcome = float64.compute(lambda: live.call(inputs), choices)
+    replayed = _arrays(outcome.value)
+    return {name: replayed[name] if name in replayed and replayed[name].shape == value.shape else value for name, value in eager.items()}
+
+
+def _arrays(result: Any) -> Arrays:
+    return {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
+
+
+def _close(oracle: NDArray[Any], eager: NDArray[Any]) -> bool:
+    if oracle.shape != eager.shape:
+        return False
+    return not _unstable(Sample("", eager, oracle, (eager,)))
+
+
+def _unstable(one: Sample) -> bool:
+    """Says whether some run is off by more than rounding can explain."""
+    if evidence.is_exact(str(one.eager.dtype)):
+        return False
+    if any(run.shape != one.eager.shape for run in one.perturbed):
+        return True
+    oracle = evidence.widen(one.oracle)
+    limit = 2e-2 if str(one.eager.dtype) in ("float16", "bfloat16") else 1e-3
+    for run in one.perturbed:
+        finite = np.isfinite(oracle) & np.isfinite(evidence.widen(run))
+        if finite.any():
+            gap = evidence.widen(run)[finite] - oracle[finite]
+            if np.sqrt(np.mean(gap**2)) > limit * np.sqrt(np.mean(oracle[finite] ** 2)):
+                return True
+    return False
+
+
+def _perturbed(live: Live, inputs: Mapping[str, torch.Tensor], seed: int, bit: int) -> Arrays | None:
+    try:
+        with perturb.weights(live.module, 7919 * (seed + 1), bit):
+            return _outputs(live, perturb.inputs(inputs, 104729 * (seed + 1), bit), seed=4)[1]
+    except Exception:  # noqa: BLE001 - a network that refuses a perturbed input (a strict range check) just gives no evidence there
+        return None
+
+
+def _changed(value: NDArray[Any], runs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    changed = np.zeros(value.shape, bool)
+    for run in runs:
+        changed |= run != value if run.shape == value.shape else True
+    return changed
+
+
+def _newly_odd(eager: Arrays, example: Arrays) -> str:
+    """Names an output that has NaN or infinity where the example's has none."""
+    for name, value in eager.items():
+        if not evidence.is_exact(str(value.dtype)):
+            for odd in (np.isnan, np.isinf):
+                if odd(evidence.widen(value)).any() and not odd(evidence.widen(example[name])).any():
+                    return name
+    return ""
+
+
+def _outputs(live: Live, inputs: Mapping[str, torch.Tensor], seed: int) -> tuple[Tree, Arrays]:
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        result = live.call(inputs)
+    tree, leaves = flatten(result, frozenset(spec.name for spec in live.network.inputs))
+    return tree, {name: to_numpy(value) for name, value in leaves.items()}
+
+
+def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str]) -> list[Finding]:
+    modes = [name for name in changed if name.rpartition(".")[2] == "training"]
+    if modes:
+        raise ExportError(
+            f"forward changes the train/eval mode ({', '.join(modes[:3])}): the network that is called is not the one that was loaded",
+            where=live.network.source.file,
+            todo="Remove the call of train() or eval() from forward.",
+        )
+    different = [name for name in first if name not in second or not _equal(first[name], second[name])]
+    if different and changed:
+        raise ExportError(
+            f"forward mutates its own state and its result depends on it: {', '.join(changed[:3])} changes from call to call",
+            where=live.network.source.file,
+            todo="Return the new state as an output and take the old one as an input.",
+        )
+    if different:
+        name, where = _random_operator(live)
+        raise ExportError(
+            f"forward is random: two runs on the same inputs differ in {different[0]}" + (f" ({name})" if name else ""),
+            where=where or live.network.source.file,
+            todo="Take the random numbers as an input, or draw them outside of forward.",
+        )
+    if not changed:
+        return []
+    text = f"forward changes {', '.join(changed[:3])} without altering a later output; the artifacts hold it as it was"
+    return [Finding("note", "state-frozen", text)]
+
+
+def _random_operator(live: Live) -> tuple[str, str]:
+    from exportkit.worker import user_line
+
+    class Watch(TorchDispatchMode):
+        found = ("", "")
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+            if not self.found[0] and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
+                self.found = (str(func), user_line())
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Watch() as watch:
+        live.call(live.example)
+    return watch.found
+
+
+def _input_mutation(live: Live) -> list[Finding]:
+    args = {name: value.clone() for name, value in live.example.items()}
+    positional, keywords = live.arguments(args)
+    with torch.no_grad():
+        live.module(*positional, **keywords)
+    names = [name for name, value in args.items() if not _equal(to_numpy(value), to_numpy(live.example[name]))]
+    text = f"forward changes its input {', '.join(names)} in place; callers of the ONNX artifact keep theirs unchanged"
+    return [Finding("warning", "input-mutated", text)] if names else []
+
+
+def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _digest(arrays: Arrays) -> str:
+    seen = hashlib.sha256()
+    for name, value in arrays.items():
+        seen.update(f"{name}{value.dtype}{value.shape}".encode())
+        seen.update(value.tobytes())
+    return seen.hexdigest()
+
+
+def _estimate(live: Live) -> float:
+    """Estimates the seconds of one eager run from its operations, not from the clock."""
+
+    class Count(TorchDispatchMode):
+        operations = 0
+        elements = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+            result = func(*args, **(kwargs or {}))
+            self.operations += 1
+            self.elements += result.numel() if isinstance(result, torch.Tensor) else 0
+            return result
+
+    weight = sum(p.numel() * p.element_size() for p in live.module.parameters())
+    flops = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), state.preserved(live.module), flops, Count() as count:
+            live.call(live.example)
+    except Exception:  # noqa: BLE001 - a network that no dispatch mode can watch is taken for a cheap one
+        return weight / 4e9
+    return count.operations * 1e-5 + count.elements * 1e-9 + flops.get_total_flops() / 2e10 + weight / 4e9
+
+
+def _affordable(cases: tuple[Case, ...], seconds: float) -> tuple[Case, ...]:
+    """Leaves out drawn cases where forward is expensive: an eager run, its oracle (about 6 runs) and 4 perturbed ones each."""
+    drawn = [case for case in cases if case.kind == "like"]
+    room = max(_FEWEST_DRAWN, int(_SECONDS / max(seconds * 11, 1e-9)))
+    if room >= len(drawn):
+        return cases
+    unseen = [case for case in drawn if any(case.sizes != other.sizes for other in cases[:1])]
+    same = [case for case in drawn if case not in unseen]
+    kept = {case.name for case in [*unseen[: max(room - 2, 3)], *same[: max(2, room - len(unseen))]]}
+    return tuple(case for case in cases if case.kind != "like" or case.name in kept)
+
+
+def _signature(
+    example: Arrays, cases: Sequence[Case], samples: Mapping[str, list[Sample]], symbols: tuple[Symbol, ...]
+) -> tuple[TensorSpec, ...]:
+    sizes = {case.name: case.sizes for case in cases}
+    specs = []
+    for name, value in example.items():
+        shapes = [(one.eager.shape, sizes[one.case]) for one in samples[name]] or [(value.shape, {})]
+        dims = tuple(_dimension(f"{name}_{axis}", [(shape[axis], size) for shape, size in shapes], symbols) for axis in range(value.ndim))
+        specs.append(TensorSpec(name, str(value.dtype), dims))
+    return tuple(specs)
+
+
+def _dimension(name: str, seen: Sequence[tuple[int, Mapping[str, int]]], symbols: tuple[Symbol, ...]) -> int | str:
+    if len({size for size, _ in seen}) == 1:
+        return seen[0][0]
+    for symbol in symbols:
+        if all(sizes.get(symbol.name) == size for size, sizes in seen):
+            return symbol.name
+    return name
+
+

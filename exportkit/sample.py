@@ -1,0 +1,240 @@
+"""Cases: which sizes to try, and values like the example's. Bit for bit reproducible from a case alone."""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exportkit.spec import Case, Network, Symbol
+
+Array = NDArray[Any]
+_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131)
+_FEW = 3  # a float input of at most so many distinct values is a mask or a flag
+_GROWTH = 6  # a case holds at most so many times the example's elements
+_SAME_SIZE_DRAWS = 4
+
+
+def plan(network: Network, checks: int) -> tuple[Case, ...]:
+    """Plans the cases: the example, the user's checks, draws at its sizes, at unseen sizes, and outside the domain.
+
+    Args:
+        network: with its symbols.
+        checks: the number of the user's `check_inputs`.
+    """
+    example = {symbol.name: symbol.size for symbol in network.symbols}
+    cases = [Case("example", example, "example", "inside", 0)]
+    cases += [Case(f"check-{number}", {}, "check", "inside", number) for number in range(checks)]
+    if not network.inputs:
+        return tuple(cases)
+    same = _SAME_SIZE_DRAWS if network.symbols else 2 * _SAME_SIZE_DRAWS
+    cases += [Case(f"like-{number}", example, "like", "inside", 1 + number) for number in range(same)]
+    for number, sizes in enumerate(_unseen(network)):
+        cases.append(Case(f"sizes-{number}", sizes, "like", "inside", 100 + number))
+    cases += [Case(kind, example, kind, "outside", 200 + place) for place, kind in enumerate(_outside(network))]
+    return tuple(cases)
+
+
+def sizes_for_capture(symbols: Sequence[Symbol]) -> dict[str, int]:
+    """Chooses sizes to export with: the example's, but not 0 or 1 and no two alike, which an exporter would take for a law."""
+    chosen: dict[str, int] = {}
+    for symbol in symbols:
+        size = symbol.size
+        while size < 2 or size in chosen.values():  # noqa: PLR2004 - exporters take 0 and 1 for constants
+            size += symbol.step
+        chosen[symbol.name] = size if symbol.high is None or size <= symbol.high else symbol.size
+    return chosen
+
+
+def draw(live: Any, symbols: Sequence[Symbol], case: Case) -> dict[str, torch.Tensor]:
+    """Draws a case's inputs (`live` is a `load.Live`): the example itself, a check's, or values like the example's at the case's sizes."""
+    if case.kind == "example":
+        return {name: value.clone() for name, value in live.example.items()}
+    if case.kind == "check":
+        return {name: value.clone() for name, value in live.check_inputs[case.seed].items()}
+    return {name: draw_one(name, value, symbols, case) for name, value in live.example.items()}
+
+
+def draw_one(name: str, example: torch.Tensor, symbols: Sequence[Symbol], case: Case) -> torch.Tensor:
+    """Draws one input of a case."""
+    shape = list(example.shape)
+    for symbol in symbols:
+        for place, axis, offset in symbol.places:
+            if place == name:
+                shape[axis] = case.sizes.get(symbol.name, symbol.size) + offset
+    rng = np.random.default_rng([case.seed, zlib.crc32(name.encode())])
+    if example.dtype == torch.bool:
+        values = _mask(example.numpy(), tuple(shape), rng)
+    elif example.dtype.is_complex:
+        values = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    elif example.dtype.is_floating_point:
+        values = _floats(example.double().numpy(), tuple(shape), rng)
+    else:
+        values = _integers(example.numpy(), tuple(shape), rng, symbols, case)
+    tensor = torch.from_numpy(np.ascontiguousarray(values)).reshape(shape)
+    return _outside_value(tensor, example, case.kind).to(example.dtype)
+
+
+def _unseen(network: Network) -> Iterator[dict[str, int]]:
+    """Yields sizes that the export never saw: 1, a prime, larger than the example, alone and together."""
+    symbols = network.symbols
+    seen: list[dict[str, int]] = [{symbol.name: symbol.size for symbol in symbols}, sizes_for_capture(symbols)]
+    choices: list[Callable[[Symbol, int], int]] = [
+        lambda symbol, _: _allowed(symbol, 1),
+        lambda symbol, place: _allowed(symbol, _prime(symbol.size + 1 + 2 * place)),
+        lambda symbol, place: _allowed(symbol, 2 * symbol.size + 1 + place),
+        lambda symbol, place: _allowed(symbol, 1 if place % 2 else symbol.size + 3),
+        lambda symbol, place: _allowed(symbol, symbol.size + 4 if place % 2 else 1),
+        lambda symbol, place: _allowed(symbol, _prime(max(2, symbol.size // 2) + place)),
+        lambda symbol, place: _allowed(symbol, symbol.size + 2 + place),
+    ]
+    for choose in choices:
+        sizes = {symbol.name: choose(symbol, place) for place, symbol in enumerate(symbols)}
+        if sizes not in seen and _elements(network, sizes) <= max(_GROWTH * _elements(network, seen[0]), 4096):
+            seen.append(sizes)
+            yield sizes
+
+
+def _allowed(symbol: Symbol, size: int) -> int:
+    """Moves a size to the nearest one that the symbol may have, its example's excepted where another is near."""
+    size = symbol.size + -(-(size - symbol.size) // symbol.step) * symbol.step
+    lowest = symbol.size - (symbol.size - max(symbol.low, 1)) // symbol.step * symbol.step
+    size = max(size, lowest)
+    if symbol.high is not None:
+        size = min(size, symbol.high - (symbol.high - symbol.size) % symbol.step)
+    return size
+
+
+def _prime(at_least: int) -> int:
+    return next((prime for prime in _PRIMES if prime >= at_least), at_least | 1)
+
+
+def _elements(network: Network, sizes: Mapping[str, int]) -> int:
+    total = 0
+    for spec in network.inputs:
+        shape = [int(size) for size in spec.shape]
+        for symbol in network.symbols:
+            for name, axis, offset in symbol.places:
+                if name == spec.name:
+                    shape[axis] = sizes[symbol.name] + offset
+        total += int(np.prod(shape, dtype=np.int64))
+    return total
+
+
+def _outside(network: Network) -> list[str]:
+    kinds = []
+    if any(spec.dtype.startswith(("float", "bfloat")) for spec in network.inputs):
+        kinds += ["zeros", "huge", "nan"]
+    if any(spec.dtype == "bool" for spec in network.inputs):
+        kinds.append("masked")
+    if any(spec.dtype.startswith("int") for spec in network.inputs):
+        kinds += ["negative-index", "large-index"]
+    return kinds
+
+
+def _outside_value(drawn: torch.Tensor, example: torch.Tensor, kind: str) -> torch.Tensor:
+    floating = example.dtype.is_floating_point
+    if kind == "zeros" and floating:
+        return torch.zeros_like(drawn)
+    if kind == "huge" and floating:
+        return drawn * 1e4
+    if kind == "nan" and floating and drawn.numel():
+        drawn.view(-1)[0] = float("nan")
+    if kind == "masked" and example.dtype == torch.bool:
+        return torch.zeros_like(drawn)
+    if kind in ("negative-index", "large-index") and drawn.numel() and example.dtype in (torch.int32, torch.int64):
+        drawn.view(-1)[0] = -1 if kind == "negative-index" else 2**31 - 1
+    return drawn
+
+
+def _floats(example: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    finite = example[np.isfinite(example)]
+    distinct = np.unique(example)
+    if finite.size == 0 and distinct.size == 0:
+        return rng.standard_normal(shape)
+    if distinct.size <= _FEW and (distinct.size > 1 or not np.isfinite(distinct).all()) and example.size > distinct.size:
+        marked = example == distinct[-1]  # a mask in float: 0 and 1, or -inf and 0
+        return np.where(_mask(marked, shape, rng), distinct[-1], rng.choice(distinct[:-1], shape))
+    if distinct.size == 1 and example.size > 1:
+        return rng.standard_normal(shape) if distinct[0] == 0 else distinct[0] * np.exp(rng.standard_normal(shape) / 2)
+    if _is_simplex(example):
+        raised = np.exp(rng.standard_normal(shape))
+        return raised / raised.sum(-1, keepdims=True)
+    if finite.min() < 0 < finite.max() or finite.size == 1:
+        spread = float(finite.std()) or max(abs(float(finite.mean())), 1.0) / 2
+        values = finite.mean() + spread * rng.standard_normal(shape)
+        return np.abs(values) if finite.size == 1 and finite[0] > 0 else values
+    one, two, share = rng.choice(finite, shape), rng.choice(finite, shape), rng.random(shape)
+    values = one + share * (two - one)
+    return np.sort(values, -1) if _is_sorted(example) else values
+
+
+def _is_simplex(example: Array) -> bool:
+    return example.ndim > 0 and example.shape[-1] > 1 and bool((example >= 0).all()) and np.allclose(example.sum(-1), 1, atol=1e-4)
+
+
+def _is_sorted(example: Array) -> bool:
+    return example.ndim > 0 and example.shape[-1] > 2 and bool((np.diff(example, axis=-1) >= 0).all())  # noqa: PLR2004 - two may be by chance
+
+
+def _mask(example: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Draws a mask of the example's form: all on, causal, prefixes of rows, or its share of on."""
+    if example.size == 0 or example.ndim == 0:
+        return rng.random(shape) < 0.5  # noqa: PLR2004 - a coin
+    if example.all() or not example.any():
+        return np.full(shape, bool(example.all()))
+    if example.ndim > 1 and example.shape[-2] > 1:
+        for triangle in (np.tril, np.triu):
+            for shift in (0, -1, 1):
+                if np.array_equal(example, np.broadcast_to(triangle(np.ones(example.shape[-2:], bool), shift), example.shape)):
+                    return np.ascontiguousarray(np.broadcast_to(triangle(np.ones(shape[-2:], bool), shift), shape))
+    for values, flip in ((example, False), (~example, True)):
+        if bool((values[..., :-1] >= values[..., 1:]).all()) and bool(values[..., 0].all()):
+            lengths = rng.integers(1, shape[-1] + 1, shape[:-1]) if shape[-1] else np.zeros(shape[:-1], int)
+            if values.all(-1).any() and lengths.size:
+                lengths.reshape(-1)[0] = shape[-1]
+            prefix = np.arange(shape[-1]) < np.asarray(lengths)[..., None]
+            return ~prefix if flip else prefix
+    drawn = rng.random(shape) < example.mean()
+    if example.any(-1).all() and shape[-1]:
+        drawn[..., 0] |= ~drawn.any(-1)
+    return drawn
+
+
+def _integers(example: Array, shape: tuple[int, ...], rng: np.random.Generator, symbols: Sequence[Symbol], case: Case) -> Array:
+    if example.size == 0:
+        return np.zeros(shape, example.dtype)
+    low, high = int(example.min()), int(example.max())
+    if (low, high) == (0, 1) and example.ndim:
+        return _mask(example == 1, shape, rng).astype(example.dtype)
+    if low == high == 1 and example.ndim > 1:
+        return np.ones(shape, example.dtype)  # an attention mask with everything on
+    if example.ndim and example.shape[-1] > 1 and np.array_equal(example, np.broadcast_to(np.arange(example.shape[-1]), example.shape)):
+        return np.ascontiguousarray(np.broadcast_to(np.arange(shape[-1], dtype=example.dtype), shape))
+    low, high, full = _bounds(example, low, high, symbols, case)
+    values = rng.integers(low, high, shape, dtype=example.dtype, endpoint=True)
+    if full and values.size:
+        values.reshape(-1)[0] = high
+    if example.ndim == 1 and low < high:
+        steps = np.diff(example.astype(np.float64))
+        if example.size > 1 and (steps <= 0).all() and steps.any():
+            values = np.sort(values)[::-1]
+        elif example.size > 2 and (steps >= 0).all() and steps.any():  # noqa: PLR2004 - two may be by chance
+            values = np.sort(values)
+    return np.ascontiguousarray(values)
+
+
+def _bounds(example: Array, low: int, high: int, symbols: Sequence[Symbol], case: Case) -> tuple[int, int, bool]:
+    """Keeps relations to sizes: a length is at most its size, an index below its row count."""
+    full = False
+    for symbol in symbols:
+        size = case.sizes.get(symbol.name, symbol.size)
+        is_length = example.ndim == 1 and high == symbol.size and example.shape[0] != symbol.size
+        if is_length:
+            high, full = size, True
+        elif high < symbol.size and size < symbol.size:
+            high = min(high, size - 1)
+    high = max(high, 0) if low >= 0 else high
+    return min(low, high), high, full

@@ -1,0 +1,92 @@
+"""A verdict as plain JSON values: what the reporters render."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from exportkit.manifest import Made, as_json
+from exportkit.pipeline import Verdict
+from exportkit.spec import Network, Report
+
+
+def summarise(verdict: Verdict, *, command: str = "exportkit export") -> dict[str, Any]:
+    """Turns a verdict into the reporters' summary."""
+    good = [one.format for one in verdict.made if one.good]
+    failed = [one.format for one in verdict.made if not one.good]
+    source = verdict.network.source
+    commands = [f"{command} {source.file} --format {','.join(good)}"] if good and failed and command.endswith("export") else []
+    return {
+        "network": _network(verdict.network),
+        "folder": str(verdict.folder) if verdict.folder else None,
+        "formats": [_format(one, verdict.folder) for one in verdict.made],
+        "findings": as_json(list(verdict.findings)),
+        "outcome": verdict.outcome,
+        "exit_code": verdict.exit_code,
+        "seconds": {name: round(value, 2) for name, value in verdict.seconds.items()},
+        "next": commands,
+    }
+
+
+def _network(network: Network) -> dict[str, Any]:
+    varying = {(name, axis) for symbol in network.symbols for name, axis, _ in symbol.places}
+    fixed = [
+        f"{spec.name} axis {axis} = {size}"
+        for spec in network.inputs
+        for axis, size in enumerate(spec.shape)
+        if (spec.name, axis) not in varying
+    ]
+    names = {
+        (name, axis): symbol.name + (f"{offset:+d}" if offset else "") for symbol in network.symbols for name, axis, offset in symbol.places
+    }
+    inputs = [
+        {"name": s.name, "dtype": s.dtype, "shape": [names.get((s.name, axis), size) for axis, size in enumerate(s.shape)]}
+        for s in network.inputs
+    ]
+    return {
+        "name": network.name,
+        "file": network.source.file,
+        "object": network.source.object,
+        "inputs": inputs,
+        "outputs": [{"name": s.name, "dtype": s.dtype, "shape": list(s.shape)} for s in network.outputs],
+        "symbols": as_json(list(network.symbols)),
+        "fixed": fixed,
+    }
+
+
+def _format(made: Made, folder: Path | None) -> dict[str, Any]:
+    artifact = made.artifact
+    where = folder or made.folder
+    files = [{"name": name, "size": _size(where, name)} for name in artifact.files] if artifact else []
+    return {
+        "format": made.format,
+        "strategy": artifact.strategy if artifact else None,
+        "earlier": [{"strategy": strategy, "reason": reason} for strategy, reason in made.earlier],
+        "files": files,
+        "verdicts": [_report(report) for report in made.reports],
+        "findings": [],
+        "outcome": made.outcome,
+        "seconds": round(made.seconds, 2),
+        "refused": made.refused or None,
+    }
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
+        "backend": report.backend,
+        "device": report.device,
+        "outcome": report.outcome,
+        "cases": dict(report.cases),
+        "differences": as_json(report.differences),
+        "undetermined": list(report.undetermined),
+        "findings": as_json(list(report.findings)),
+        "failures": _failures(report),
+        "facts": as_json(report.facts),
+    }
+
+
+def _failures(report: Report) -> Sequence[dict[str, Any]]:
+    return [as_json(one) for one in report.measurements if not one.passed]
+
+
+def _size(folder: Path | None, name: str) -> int:
+    return (folder / name).stat().st_size if folder and (folder / name).exists() else 0

@@ -1,0 +1,1 @@
+"""Reference networks: one file each, in the form that `exportkit export` takes."""

@@ -1,0 +1,135 @@
+"""What a user sees of `exportkit export` and `exportkit check`, end to end."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+NETS = ROOT / "tests" / "samples" / "nets"
+REFERENCE = ROOT / "layers" / "networks" / "centered_net.py"
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_reference_network_is_proven_in_three_formats_and_checked_again(exportkit, tmp_path):
+    done = exportkit("export", REFERENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "artifacts" / "centered_net"
+    assert left_in(folder) == [
+        "centered_net.onnx",
+        "centered_net.pt",
+        "centered_net.pt2",
+        "golden.safetensors",
+        "manifest.json",
+        "run.json",
+    ]
+    assert left_in(tmp_path / "artifacts") == ["centered_net"]
+    x = torch.randn(7, 8)
+    want = torch.jit.load(folder / "centered_net.pt")(x).detach().numpy()
+    got = onnxruntime.InferenceSession(folder / "centered_net.onnx").run(None, {"input": x.numpy()})[0]
+    assert np.allclose(got, want, atol=1e-5)
+    assert abs(got.mean()) < 1e-6
+    checked = exportkit("check", folder)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    (folder / "centered_net.onnx").write_bytes((folder / "centered_net.onnx").read_bytes()[:-1])
+    broken = exportkit("check", folder)
+    assert broken.returncode == 2
+    assert "centered_net.onnx" in broken.stderr
+
+
+def test_two_exports_give_the_same_manifest(exportkit, tmp_path):
+    for parent in ("a", "b"):
+        assert exportkit("export", REFERENCE, "--to", parent).returncode == 0
+    one, two = ((tmp_path / parent / "centered_net" / "manifest.json").read_text() for parent in "ab")
+    assert one == two
+    assert str(ROOT) not in one
+
+
+def test_no_artifact_holds_a_path_of_the_author(exportkit, tmp_path):
+    shutil.copy(REFERENCE, tmp_path / "net.py")
+    (tmp_path / "net.py").write_text((tmp_path / "net.py").read_text())
+    assert exportkit("export", "net.py").returncode == 0
+    for file in (tmp_path / "artifacts" / "net").iterdir():
+        if file.name != "run.json":
+            assert str(tmp_path).encode() not in file.read_bytes(), file.name
+
+
+def test_names_of_inputs_and_outputs_are_those_of_forward(exportkit, tmp_path):
+    done = exportkit("export", NETS / "dict_out.py", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    session = onnxruntime.InferenceSession(tmp_path / "artifacts" / "dict_out" / "dict_out.onnx")
+    assert [one.name for one in session.get_inputs()] == ["x", "unused"]
+    assert [one.name for one in session.get_outputs()] == ["logits", "pair_0", "pair_1"]
+    told = json.loads(done.stdout)
+    assert [one["name"] for one in told["network"]["outputs"]] == ["logits", "pair_0", "pair_1"]
+
+
+@pytest.mark.parametrize("sizes", [1, 2, 9])
+def test_a_loop_over_a_dynamic_length_is_right_at_every_length_or_refused(exportkit, tmp_path, sizes):
+    done = exportkit("export", NETS / "baked_loop.py", "--format", "onnx")
+    file = tmp_path / "artifacts" / "baked_loop" / "baked_loop.onnx"
+    if done.returncode == 1:
+        assert not file.exists()
+        assert "time" in done.stdout
+        return
+    x = torch.randn(2, sizes, 3)
+    state = torch.zeros(2, 3)
+    for t in range(sizes):
+        state = torch.tanh(state + x[:, t])
+    got = onnxruntime.InferenceSession(file).run(None, {"x": x.numpy()})[0]
+    assert np.allclose(got, state.numpy(), atol=1e-5)
+
+
+def test_a_branch_on_the_batch_size_is_not_baked_in_silence(exportkit, tmp_path):
+    done = exportkit("export", NETS / "batch_branch.py")
+    assert done.returncode in (0, 1), done.stderr
+    folder = tmp_path / "artifacts" / "batch_branch"
+    if not folder.exists():
+        return
+    session = onnxruntime.InferenceSession(folder / "batch_branch.onnx")
+    if isinstance(session.get_inputs()[0].shape[0], str):
+        x = torch.randn(9, 4)
+        want = torch.jit.load(folder / "batch_branch.pt")(x).detach().numpy()
+        assert np.allclose(session.run(None, {"x": x.numpy()})[0], want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("net", "words"),
+    [
+        ("all_nan.py", "NaN"),
+        ("segfault.py", "SIGSEGV"),
+        ("hang.py", "hang.py:1"),
+    ],
+)
+def test_what_cannot_be_proven_is_refused_and_leaves_nothing(exportkit, tmp_path, net, words):
+    done = exportkit("export", NETS / net, "--timeout", "15")
+    assert done.returncode in (1, 2)
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "artifacts").exists() or left_in(tmp_path / "artifacts") == []
+
+
+def test_a_failed_export_leaves_the_published_folder_as_it_was(exportkit, tmp_path):
+    net = tmp_path / "net.py"
+    shutil.copy(REFERENCE, net)
+    assert exportkit("export", net, "--format", "onnx").returncode == 0
+    before = (tmp_path / "artifacts" / "net" / "manifest.json").read_text()
+    shutil.copy(NETS / "all_nan.py", net)
+    assert exportkit("export", net, "--format", "onnx").returncode == 1
+    assert (tmp_path / "artifacts" / "net" / "manifest.json").read_text() == before
+    assert left_in(tmp_path / "artifacts") == ["net"]
+
+
+def test_many_networks_give_one_table_and_the_worst_exit_code(exportkit, tmp_path):
+    done = exportkit("export", REFERENCE, NETS / "all_nan.py", tmp_path / "missing.py", "--jobs", "2", "--format", "onnx")
+    assert done.returncode == 2
+    for name in ("centered_net", "all_nan", "missing.py"):
+        assert name in done.stdout + done.stderr
+    assert (tmp_path / "artifacts" / "centered_net" / "centered_net.onnx").exists()
