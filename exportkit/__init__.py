@@ -1,8 +1,8 @@
 """TorchScript, torch.export and ONNX artifacts, proven to compute what eager PyTorch computes.
 
-    import exportkit
-    verdict = exportkit.export("net.py")
-    verdict.outcome          # "passed"
+import exportkit
+verdict = exportkit.export("net.py")
+verdict.outcome          # "passed"
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ def export(net: Any, **options: Any) -> Verdict:
     """
     from exportkit import pipeline
 
-    with pipeline.Host.start(pipeline.PRELOAD) as server:
+    with pipeline.Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
         return pipeline.export(Request(str(net), **options), server)
 
 

@@ -14,7 +14,7 @@ from exportkit.spec import Artifact, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
 Listener = Callable[[str], None]
-Result = Artifact | ExportKitError
+Attempt = tuple[Artifact | ExportKitError, tuple[str, ...]]  # what was made, and the names of the format's strategies
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,25 @@ class Bench:
     opset: int | None
     runtime: str | None
     ort_library: str | None
-    strategies: dict[str, tuple[str, ...]]
     evidence: "Future[Any]"
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
         """Makes and proves formats that share a capture; the first strategy of each in one child."""
         started = time.monotonic()
-        first = self.make([(name, self.strategies[name][0]) for name in formats], network)
+        first = self.make([(name, 0) for name in formats], network)
         return [self.prove(name, network, first[name], started) for name in formats]
 
-    def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
+    def prove(self, name: str, network: Network, first: Attempt, started: float) -> Made:
         """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed."""
         earlier: list[tuple[str, str]] = []
         failed: tuple[Report, ...] = ()
-        for number, (strategy, variant) in enumerate(self.plan(name, network)):
-            result = first if number == 0 else self.make([(name, strategy)], variant)[name]
+        strategies = first[1]
+        for place, variant in _plan(len(strategies), network):
+            result = first[0] if variant is network and place == 0 else self.make([(name, place)], variant)[name][0]
             if isinstance(result, ExportKitError):
-                earlier.append((strategy, _one_line(result)))
+                earlier.append((strategies[place], _one_line(result)))
                 continue
-            folder = self.folder(name, strategy, variant)
+            folder = self.folder(name, place, variant)
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
             if made.good:
@@ -62,21 +62,15 @@ class Bench:
             if made.outcome == "undetermined":
                 return made
             failed = failed or reports
-            earlier.append((strategy, _why(reports)))
+            earlier.append((strategies[place], _why(reports)))
         refused = "; ".join(dict.fromkeys(f"{strategy}: {reason}" for strategy, reason in earlier))
         return Made(name, None, failed, tuple(earlier), refused, time.monotonic() - started)
 
-    def plan(self, name: str, network: Network) -> Iterable[tuple[str, Network]]:
-        fixed = replace(network, symbols=tuple(symbol for symbol in network.symbols if symbol.declared))
-        for variant in [network] if fixed.symbols == network.symbols else [network, fixed]:
-            for strategy in self.strategies[name]:
-                yield strategy, variant
-
-    def make(self, wanted: Sequence[tuple[str, str]], network: Network) -> dict[str, Result]:
+    def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Attempt]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
-        attempts = [(name, strategy, self.folder(name, strategy, network)) for name, strategy in wanted]
+        attempts = [(name, place, self.folder(name, place, network)) for name, place in wanted]
         try:
-            made: dict[str, Result] = self.holder.run(
+            made = self.holder.run(
                 "exportkit.make:make",
                 attempts,
                 network,
@@ -90,13 +84,14 @@ class Bench:
         except RunError as error:
             for _, _, folder in attempts:
                 shutil.rmtree(folder, ignore_errors=True)
-            if len(wanted) == 1:
-                return {wanted[0][0]: error}
-            return {name: self.make([(name, strategy)], network)[name] for name, strategy in wanted}
-        return made
+            if len(wanted) > 1:
+                return {name: self.make([(name, place)], network)[name] for name, place in wanted}
+            names = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
+            return {wanted[0][0]: (error, names)}
+        return {name: (one.made, one.strategies) for name, one in made.items()}
 
-    def folder(self, name: str, strategy: str, network: Network) -> Path:
-        return self.work / f"{name}-{strategy.replace(' ', '-')}-{len(network.symbols)}"
+    def folder(self, name: str, place: int, network: Network) -> Path:
+        return self.work / f"{name}-{place}-{len(network.symbols)}"
 
     def judge(self, folder: Path, artifact: Artifact, network: Network) -> tuple[Report, ...]:
         proof = self.evidence.result()
@@ -142,6 +137,13 @@ class Bench:
                 found = (Finding("warning", "outside-domain", f"outside the domain: {error.what}"),)
             probed.append(replace(report, findings=(*report.findings, *found)))
         return tuple(probed)
+
+
+def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:
+    """Yields every strategy with all dimensions, then every one with those only that the user asked for."""
+    fixed = replace(network, symbols=tuple(symbol for symbol in network.symbols if symbol.declared))
+    for variant in [network] if fixed.symbols == network.symbols else [network, fixed]:
+        yield from ((place, variant) for place in range(strategies))
 
 
 def _why(reports: Sequence[Report]) -> str:

@@ -115,7 +115,8 @@ class Captures:
         for strict in (False, True):
             try:
                 program = self._guarded(
-                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict), "torch.export"
+                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict),
+                    "torch.export",
                 )
             except ExportError as error:
                 first = first or error
@@ -158,7 +159,8 @@ def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSp
     symbols = symbol_at(captures.symbols)
     for spec, value in zip(captures.live.network.inputs, tensors, strict=True):
         shape = tuple(
-            size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}") for axis, size in enumerate(value.shape)
+            size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}")
+            for axis, size in enumerate(value.shape)
         )
         specs.append(TensorSpec(spec.name, spec.dtype, shape))
     return tuple(specs)
@@ -210,8 +212,23 @@ def _pruned(shape: Any) -> Any:
 def _meaning(error: Exception) -> str:
     """Finds the sentence of an exporter's long text that says what it does not take."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith(("File ", "~", "Failure while executing", "Original traceback", "from user code", "```", "Set TORCH"))]
-    for key in ("Suggested fixes", "Could not guard", "is not supported", "not supported", "Unsupported", "Unknown", "Expected", "Cannot", "cannot", "Constraints"):
+    lines = [
+        line
+        for line in lines
+        if not line.startswith(("File ", "~", "Failure while executing", "Original traceback", "from user code", "```", "Set TORCH"))
+    ]
+    for key in (
+        "Suggested fixes",
+        "Could not guard",
+        "is not supported",
+        "not supported",
+        "Unsupported",
+        "Unknown",
+        "Expected",
+        "Cannot",
+        "cannot",
+        "Constraints",
+    ):
         for line in lines:
             if key in line:
                 return line[:240]

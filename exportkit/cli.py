@@ -57,8 +57,11 @@ def export(
         )
         for net in nets
     ]  # fmt: skip
-    preload = pipeline.PRELOAD if len(nets) == 1 else pipeline.PRELOAD_MANY
-    with pipeline.Host.start(preload) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
+    # One network: fork as soon as torch is there. Many: warm up everything once, every fork has it.
+    early, late = (
+        (pipeline.PRELOAD, pipeline.JUDGING) if len(nets) == 1 else ((*pipeline.PRELOAD, *pipeline.EXPORTING, *pipeline.JUDGING), ())
+    )
+    with pipeline.Host.start(early, late) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
         outcomes = list(pool.map(lambda one: _attempt(one, server, progress), requests))
     _print(outcomes, as_json=as_json, traceback=traceback)
 
@@ -124,12 +127,17 @@ class _Progress:
             self.status.stop()
 
     def listen(self, name: str) -> pipeline.Listener:
+        told: set[str] = set()
+
         def tell(text: str) -> None:
             if self.status:
                 self.status.update(f"{name}: {text}")
-            elif not self.quiet:
-                with self.lock:
-                    print(f"{name}: {text}", file=sys.stderr)  # noqa: T201 - the command line's own output
+                return
+            step = text.partition(",")[0].partition(":")[0]  # a step, without the number of its case
+            with self.lock:
+                if not self.quiet and step not in told:
+                    told.add(step)
+                    print(f"{name}: {step}", file=sys.stderr)  # noqa: T201 - the command line's own output
 
         return tell
 
@@ -184,4 +192,4 @@ def _error(outcome: dict[str, Any], *, traceback: bool) -> str:
 def _width() -> int:
     import shutil
 
-    return min(shutil.get_terminal_size((100, 40)).columns, 120)
+    return min(shutil.get_terminal_size((120, 40)).columns, 140)

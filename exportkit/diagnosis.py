@@ -18,8 +18,13 @@ _MEANING = {
     "SIGBUS": "bus error",
     "SIGILL": "illegal instruction",
 }
-_NO_MEMORY = re.compile(r"can't allocate memory|bad_alloc|Cannot allocate memory|not enough memory|out of memory|failed to map segment", re.IGNORECASE)
-_NO_SPACE = re.compile(r"No space left on device|unexpected pos \d+ vs \d+|PytorchStreamWriter failed|Disk quota exceeded|enforce fail at inline_container", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    r"can't allocate memory|bad_alloc|Cannot allocate memory|not enough memory|out of memory|failed to map segment", re.IGNORECASE
+)
+_NO_SPACE = re.compile(
+    r"No space left on device|unexpected pos \d+ vs \d+|PytorchStreamWriter failed|Disk quota exceeded|enforce fail at inline_container",
+    re.IGNORECASE,
+)
 _DUMPED = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 
@@ -72,12 +77,16 @@ def explain(status: int | None, stage: str, log: str, user_files: Sequence[str],
 
 def _out_of_memory(stage: str, memory: int, where: str) -> RunError:
     return RunError(
-        f"ran out of memory in {stage} (limit {memory / 2**30:.1f} GiB)", where=where, todo="Give it more with --memory GIB, or use a smaller network."
+        f"ran out of memory in {stage} (limit {memory / 2**30:.1f} GiB)",
+        where=where,
+        todo="Give it more with --memory GIB, or use a smaller network.",
     )
 
 
 def _is_dump(line: str) -> bool:
-    return line.startswith(("  File ", "Fatal Python error", "Current thread", "Thread 0x", "Stack (most recent", "Extension modules", "  <", "  ..."))
+    return line.startswith(
+        ("  File ", "Fatal Python error", "Current thread", "Thread 0x", "Stack (most recent", "Extension modules", "  <", "  ...")
+    )
 
 
 def _is_user(file: str) -> bool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.export import Dim
 
 from exportkit import sample, state
 from exportkit.errors import LoadError
@@ -186,11 +185,15 @@ def _declared(live: Live) -> dict[Place, _Declared]:
     leaves = {spec.name: spec.name for spec in live.network.inputs}
     filled = [fill(one, leaves) for one in args]
     if isinstance(shapes, Mapping):
-        names = {(one if isinstance(one, str) else _stem(one)): one for one in filled} | {key: fill(one, leaves) for key, one in kwargs.items()}
+        names = {(one if isinstance(one, str) else _stem(one)): one for one in filled} | {
+            key: fill(one, leaves) for key, one in kwargs.items()
+        }
         for name, shape in shapes.items():
             if name not in names:
                 raise LoadError(
-                    f"dynamic_shapes names {name!r}, which is no input", where=live.network.source.file, todo=f"The inputs are {', '.join(names)}."
+                    f"dynamic_shapes names {name!r}, which is no input",
+                    where=live.network.source.file,
+                    todo=f"The inputs are {', '.join(names)}.",
                 )
             _walk(live, names[name], shape, found)
     else:
@@ -233,6 +236,8 @@ def _walk(live: Live, argument: Any, shape: Any, found: dict[Place, _Declared]) 
 
 
 def _read_dim(dim: Any) -> _Declared | None:
+    from torch.export import Dim  # 1 s to import, and only needed where the user, who imported it, wrote one
+
     if dim is None or isinstance(dim, int) or dim is Dim.STATIC:
         return None
     if dim in (Dim.AUTO, Dim.DYNAMIC):

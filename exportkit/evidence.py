@@ -249,7 +249,9 @@ def _no_evidence(sample: Sample, dtype: str) -> str:
     """Says why a case cannot judge: eager itself is further from the oracle than any limit allows."""
     finite, oracle = _finite(sample), widen(sample.oracle)
     if not finite.any():
-        return "" if sample.eager.size == 0 or np.isnan(widen(sample.eager)).all() or np.isinf(widen(sample.eager)).any() else "nothing finite"
+        return (
+            "" if sample.eager.size == 0 or np.isnan(widen(sample.eager)).all() or np.isinf(widen(sample.eager)).any() else "nothing finite"
+        )
     cap = _CAP.get(dtype, 1e-3)
     values = oracle[finite]
     error = _rms(widen(sample.eager)[finite] - values)

@@ -22,7 +22,12 @@ _WIDE = {
     torch.complex32: torch.complex128,
 }
 _REAL = {torch.complex64: torch.float32, torch.complex32: torch.float16, torch.complex128: torch.float64}
-_COMPLEX = {torch.float32: torch.complex64, torch.float16: torch.complex32, torch.bfloat16: torch.complex64, torch.float64: torch.complex128}
+_COMPLEX = {
+    torch.float32: torch.complex64,
+    torch.float16: torch.complex32,
+    torch.bfloat16: torch.complex64,
+    torch.float64: torch.complex128,
+}
 _DISCRETE = (torch.bool, torch.int64, torch.int32, torch.uint8, torch.int8)
 # Exact on plain tensors that nobody writes: they stay plain, and their consumer widens them.
 _MOVES = frozenset({"embedding", "index_select", "gather", "index", "clone", "contiguous", "cat", "stack"})
@@ -213,7 +218,9 @@ class _Facade(TorchDispatchMode):
             return self._native(func, flat, spec)
         if schema.is_mutable:
             originals = {id(one): leaf for one, leaf in zip(wide, flat, strict=True) if isinstance(leaf, torch.Tensor)}
-            return pytree.tree_map(lambda leaf: originals.get(id(leaf), self._wrap(leaf, dtype)) if isinstance(leaf, torch.Tensor) else leaf, result)
+            return pytree.tree_map(
+                lambda leaf: originals.get(id(leaf), self._wrap(leaf, dtype)) if isinstance(leaf, torch.Tensor) else leaf, result
+            )
         if self._replay is not None and any(self._unwrapped.get(one, one.dtype) in _WIDE for one in tensors):
             result = self._replayed(func, wide_args, wide_kwargs, result)
         return pytree.tree_map(lambda leaf: self._wrap(leaf, dtype) if isinstance(leaf, torch.Tensor) else leaf, result)

@@ -23,6 +23,7 @@ def write(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
     stored = {key: _stored(value) for key, value in sorted(arrays.items())}
     types = {key: str(value.dtype) for key, value in arrays.items() if str(value.dtype) in _STORED_AS}
     save_file(stored, path, metadata={"types": json.dumps(types, sort_keys=True)})
+    path.chmod(0o644)  # safetensors writes for the owner only
 
 
 class Reader:

@@ -17,9 +17,7 @@ Arrays = dict[str, NDArray[Any]]
 Session = Callable[[Mapping[str, Any]], list[Any]]
 
 
-def judge_all(
-    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial
-) -> tuple[Report, ...]:
+def judge_all(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial) -> tuple[Report, ...]:
     """Judges an artifact on every backend that takes its format."""
     takes = [name for name in plugins.names("backends") if artifact.format in plugins.load("backends", name).formats]
     return tuple(judge(folder, artifact, network, name, device, ort_library, trial) for name in takes)
@@ -33,9 +31,7 @@ def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str
     return judge_all(folder, artifact, network, device, None, trial)
 
 
-def judge(
-    folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial
-) -> Report:
+def judge(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial) -> Report:
     """Runs an artifact on every case inside the domain and measures it against the oracle."""
     report(f"loading {artifact.files[0]} in {backend}")
     session = _load(folder, artifact, network, backend, device, ort_library)
@@ -159,9 +155,7 @@ def _report(
     )
 
 
-def _measure_output(
-    spec: TensorSpec, trial: Trial, compared: list[tuple[Case, Arrays]]
-) -> tuple[list[Measurement], dict[str, float]]:
+def _measure_output(spec: TensorSpec, trial: Trial, compared: list[tuple[Case, Arrays]]) -> tuple[list[Measurement], dict[str, float]]:
     budget, accepted = trial.budgets[spec.name], trial.accept.get(spec.name)
     measurements: list[Measurement] = []
     errors: list[Errors] = []

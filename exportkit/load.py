@@ -157,7 +157,9 @@ def _find(file: str, wanted: str, has_inputs: bool) -> tuple[Any, Any, str]:  # 
 def _find_script(file: Path, has_inputs: bool) -> tuple[Any, nn.Module, str]:  # noqa: FBT001
     _must_exist(file)
     if not has_inputs:
-        raise LoadError("a TorchScript file holds no example inputs", where=file.name, todo='Add --input "x: float32[batch, 64]" for each input.')
+        raise LoadError(
+            "a TorchScript file holds no example inputs", where=file.name, todo='Add --input "x: float32[batch, 64]" for each input.'
+        )
     try:
         model = torch.jit.load(file, map_location="cpu")
     except RuntimeError as error:
@@ -177,7 +179,9 @@ def _must_exist(file: Path) -> None:
 def _run_file(file: Path) -> types.ModuleType:
     _must_exist(file)
     if file.suffix != ".py":
-        raise LoadError("is no Python file", where=str(file), todo="Name a .py file with `model` and `example_inputs`, or a TorchScript .pt.")
+        raise LoadError(
+            "is no Python file", where=str(file), todo="Name a .py file with `model` and `example_inputs`, or a TorchScript .pt."
+        )
     file = file.absolute()
     user_file(str(file))
     sys.dont_write_bytecode = True
@@ -203,9 +207,15 @@ def _errors_of_import(file: Path) -> Iterator[None]:
         raise LoadError(f"SyntaxError: {error.msg}: {(error.text or '').strip()}", where=where) from error
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        raise LoadError(f"cannot import {error.name}", where=_line(error, file), todo=f"pip install {package}, into the environment of exportkit.") from error
+        raise LoadError(
+            f"cannot import {error.name}", where=_line(error, file), todo=f"pip install {package}, into the environment of exportkit."
+        ) from error
     except SystemExit as error:
-        raise LoadError(f"calls SystemExit({error.code!r}) while it is imported", where=_line(error, file), todo="Guard it with `if __name__ == '__main__':`.") from error
+        raise LoadError(
+            f"calls SystemExit({error.code!r}) while it is imported",
+            where=_line(error, file),
+            todo="Guard it with `if __name__ == '__main__':`.",
+        ) from error
     except (AssertionError, RuntimeError) as error:
         if "CUDA" not in str(error) and "NVIDIA" not in str(error):
             raise
@@ -278,7 +288,9 @@ def _instance(value: Any, name: str, file: str) -> Any:
         kind = "class" if inspect.isclass(value) else "function"
         arguments = ", ".join(missing)
         todo = f"Write {name} = {getattr(value, '__name__', name)}({', '.join(f'{one}=...' for one in missing)})."
-        raise LoadError(f"{name} is the {kind} {getattr(value, '__name__', name)}, which needs arguments ({arguments})", where=file, todo=todo)
+        raise LoadError(
+            f"{name} is the {kind} {getattr(value, '__name__', name)}, which needs arguments ({arguments})", where=file, todo=todo
+        )
     made = value()
     if not isinstance(made, nn.Module):
         raise LoadError(f"{name}() returns a {type(made).__name__}, expected an nn.Module", where=file)
@@ -331,7 +343,9 @@ def _inputs(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _settle_tensor(name: str, value: torch.Tensor) -> torch.Tensor:
     if value.layout != torch.strided or value.is_nested or value.is_quantized:
-        raise LoadError(f"example input {name} is no dense tensor ({value.layout})", todo="Pass dense tensors, and convert inside the network.")
+        raise LoadError(
+            f"example input {name} is no dense tensor ({value.layout})", todo="Pass dense tensors, and convert inside the network."
+        )
     if value.device.type == "meta":
         raise LoadError(f"example input {name} is on the meta device and has no values")
     return value.detach().resolve_conj().cpu().clone(memory_format=torch.contiguous_format)
@@ -343,7 +357,9 @@ def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
         raise LoadError(f"{label} has lazy parameters that were never initialised", todo="Run its forward once in the file.")
     devices = {one.device.type for one in [*model.parameters(), *model.buffers()]} - {"cpu"}
     if "meta" in devices:
-        raise LoadError(f"{label} has weights on the meta device: they hold no values", todo="Load them in the file, or with --weights FILE.")
+        raise LoadError(
+            f"{label} has weights on the meta device: they hold no values", todo="Load them in the file, or with --weights FILE."
+        )
     if devices:
         model = model.cpu()
         findings.append(Finding("note", "moved-to-cpu", f"{label} was on {', '.join(devices)}; it is exported from the CPU"))
@@ -368,7 +384,11 @@ def _load_weights(model: nn.Module, file: Path) -> None:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    shapes = [f"{k}: {tuple(weights[k].shape)}, expected {tuple(v.shape)}" for k, v in expected.items() if k in weights and weights[k].shape != v.shape]
+    shapes = [
+        f"{k}: {tuple(weights[k].shape)}, expected {tuple(v.shape)}"
+        for k, v in expected.items()
+        if k in weights and weights[k].shape != v.shape
+    ]
     if missing or unexpected or shapes:
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
         raise LoadError(

@@ -1,6 +1,7 @@
 """Makes artifacts in a fork of the holder: the captures are shared by the formats of one call."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,18 +16,26 @@ from exportkit.worker import report
 _SEED = 20_000
 
 
-def strategies(formats: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Lists each format's strategies in their order."""
-    return {name: tuple(strategy for strategy, _ in plugins.load("formats", name).strategies) for name in formats}
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one attempt, and the names of all strategies of its format."""
+
+    made: Artifact | ExportKitError
+    strategies: tuple[str, ...]
+
+
+def strategies(name: str) -> tuple[str, ...]:
+    """Lists a format's strategies in their order."""
+    return tuple(strategy for strategy, _ in plugins.load("formats", name).strategies)
 
 
 def make(
-    live: Live, attempts: Sequence[tuple[str, str, Path]], network: Network, opset: int | None, runtime: str | None, ort_library: str | None
-) -> dict[str, Artifact | ExportKitError]:
+    live: Live, attempts: Sequence[tuple[str, int, Path]], network: Network, opset: int | None, runtime: str | None, ort_library: str | None
+) -> dict[str, Result]:
     """Makes each attempt's artifact; one that fails leaves its error in the artifact's place.
 
     Args:
-        attempts: (format, strategy, folder for its files).
+        attempts: (format, number of the strategy, folder for its files).
         network: with the dimensions that shall vary as its symbols.
         opset: the ONNX opset to write, None for the exporter's own.
         runtime: "onnxruntime==1.20", the oldest runtime that must load the file.
@@ -38,18 +47,17 @@ def make(
     names = tuple(spec.name for spec in network.outputs)
     captures = Captures(live, inputs, network.symbols, names)
     options = Options(opset, live.onnx_translations, runtime, bool(ort_library))
-    made: dict[str, Artifact | ExportKitError] = {}
-    for name, strategy, folder in attempts:
-        report(f"exporting {name} ({strategy})")
-        plugin = plugins.load("formats", name)
+    made: dict[str, Result] = {}
+    for name, place, folder in attempts:
+        plugin, names = plugins.load("formats", name), strategies(name)
+        report(f"exporting {name} ({names[place]})")
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with torch.no_grad():
-                made[name] = dict(plugin.strategies)[strategy](captures, folder, options)
+                made[name] = Result(plugin.strategies[place][1](captures, folder, options), names)
         except ExportKitError as error:
-            made[name] = error
+            made[name] = Result(error, names)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
             first = str(error).strip().splitlines()
-            made[name] = ExportError(f"{type(error).__name__}: {first[0] if first else ''}")
+            made[name] = Result(ExportError(f"{type(error).__name__}: {first[0][:300] if first else ''}"), names)
     return made
-

@@ -16,8 +16,10 @@ from exportkit.spec import Finding, Network
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
-PRELOAD = ("torch",)
-PRELOAD_MANY = ("torch", "exportkit.load", "exportkit.reference", "exportkit.make", "exportkit.judge", "exportkit.warm")
+# What a server imports before its first fork, what it imports while it waits, and what a holder does then.
+PRELOAD = ("torch", "exportkit.load")
+JUDGING = ("exportkit.judge", "exportkit.backends.torchscript", "exportkit.backends.onnxruntime", "torch.export")
+EXPORTING = ("exportkit.reference", "torch.export", "exportkit.make", "exportkit.warm")
 
 Listener = Callable[[str], None]
 
@@ -90,20 +92,17 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None) ->
         limits=limits,
         stage=f"loading {request.target}",
         on_event=listen,
+        idle=EXPORTING,
     )
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
         (work / "cases").mkdir(parents=True)
         again = lanes.submit(_load_again, request, server, limits, loaded.network)
-        strategies = lanes.submit(
-            server.run, "exportkit.make:strategies", request.formats, limits=limits, stage="loading the formats"
-        )
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         evidence = lanes.submit(_reference, holder, survey, work / "cases", limits, listen)
         bench = Bench(
-            server, holder, work, limits, listen, provider,
-            request.opset, request.runtime, request.ort_library, strategies.result(), evidence,
+            server, holder, work, limits, listen, provider, request.opset, request.runtime, request.ort_library, evidence,
         )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
@@ -196,7 +195,13 @@ def _publish(staging: store.Staging, verdict: Verdict, good: Sequence[Made], pro
     cases = [case for case in proof.trial.cases if request.golden_from_user or case.kind not in ("example", "check")]
     left_out = golden.collect(work / "cases", [(case.name, case.seed) for case in cases], staging.folder / GOLDEN)
     shutil.rmtree(work)
-    evidence = {"file": GOLDEN, "left_out": left_out, "dropped": proof.dropped, "raising": proof.trial.raising, "accept": proof.trial.accept}
+    evidence = {
+        "file": GOLDEN,
+        "left_out": left_out,
+        "dropped": proof.dropped,
+        "raising": proof.trial.raising,
+        "accept": proof.trial.accept,
+    }
     data = manifest.compose(verdict.network, good, cases, proof.trial.budgets, evidence, verdict.findings)
     return staging.publish(data, {"seconds": dict(verdict.seconds), "host": manifest.host()})
 

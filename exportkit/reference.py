@@ -142,7 +142,9 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     try:
         _, eager = _outputs(live, inputs, seed=4)
     except Exception as error:  # noqa: BLE001 - whatever the network raises on an input is its answer
-        return _Refused(f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs)
+        return _Refused(
+            f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
+        )
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
         return _Refused("eager returns other outputs than for the example", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
@@ -375,5 +377,3 @@ def _dimension(name: str, seen: Sequence[tuple[int, Mapping[str, int]]], symbols
         if all(sizes.get(symbol.name) == size for size, sizes in seen):
             return symbol.name
     return name
-
-

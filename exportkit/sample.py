@@ -11,7 +11,40 @@ from numpy.typing import NDArray
 from exportkit.spec import Case, Network, Symbol
 
 Array = NDArray[Any]
-_PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109, 113, 127, 131)
+_PRIMES = (
+    2,
+    3,
+    5,
+    7,
+    11,
+    13,
+    17,
+    19,
+    23,
+    29,
+    31,
+    37,
+    41,
+    43,
+    47,
+    53,
+    59,
+    61,
+    67,
+    71,
+    73,
+    79,
+    83,
+    89,
+    97,
+    101,
+    103,
+    107,
+    109,
+    113,
+    127,
+    131,
+)
 _FEW = 3  # a float input of at most so many distinct values is a mask or a flag
 _GROWTH = 6  # a case holds at most so many times the example's elements
 _SAME_SIZE_DRAWS = 4
@@ -73,7 +106,7 @@ def draw_one(name: str, example: torch.Tensor, symbols: Sequence[Symbol], case: 
         values = _floats(example.double().numpy(), tuple(shape), rng)
     else:
         values = _integers(example.numpy(), tuple(shape), rng, symbols, case)
-    tensor = torch.from_numpy(np.ascontiguousarray(values)).reshape(shape)
+    tensor = torch.from_numpy(np.array(values, order="C")).reshape(shape)  # a copy: a reversed view of one element counts as contiguous
     return _outside_value(tensor, example, case.kind).to(example.dtype)
 
 

@@ -93,7 +93,8 @@ def take_apart(value: Any, name: str, leaves: dict[str, torch.Tensor], baked: di
             baked[name] = value
         return {"constant": value}
     raise LoadError(
-        f"example input {name} holds a {type(value).__name__}", todo="Give tensors, numbers, strings, None, or tuples, lists and dicts of them."
+        f"example input {name} holds a {type(value).__name__}",
+        todo="Give tensors, numbers, strings, None, or tuples, lists and dicts of them.",
     )
 
 

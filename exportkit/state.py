@@ -43,7 +43,9 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 def preserved(module: nn.Module) -> Iterator[None]:
     """Puts every submodule's attributes back on leaving: forward may cache tensors there that only a tracer or an oracle understands."""
     parts = [] if isinstance(module, torch.jit.ScriptModule) else list(module.modules())
-    kept = [(part, dict(part.__dict__), {k: _shallow(v) for k, v in part.__dict__.items() if type(v) in (dict, list, set)}) for part in parts]
+    kept = [
+        (part, dict(part.__dict__), {k: _shallow(v) for k, v in part.__dict__.items() if type(v) in (dict, list, set)}) for part in parts
+    ]
     try:
         yield
     finally:

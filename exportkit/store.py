@@ -109,7 +109,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     if file.is_symlink() or not file.is_file():
-        raise StoreError("is no artifact folder: it has no manifest.json", where=str(folder), todo="Name a folder that `exportkit export` wrote.")
+        raise StoreError(
+            "is no artifact folder: it has no manifest.json", where=str(folder), todo="Name a folder that `exportkit export` wrote."
+        )
     if file.stat().st_size > _MOST_MANIFEST:
         raise StoreError(f"is {file.stat().st_size} bytes, more than any manifest", where=str(file))
     try:
@@ -185,7 +187,9 @@ def _refuse_foreign(target: Path) -> None:
         raise StoreError(f"is {kind}, not a folder", where=str(target), todo="Remove it, or give another name with --name.")
     if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise StoreError(
-            "is a folder that exportkit did not write", where=str(target), todo="Give another name with --name, or another parent with --to."
+            "is a folder that exportkit did not write",
+            where=str(target),
+            todo="Give another name with --name, or another parent with --to.",
         )
 
 

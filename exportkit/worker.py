@@ -88,21 +88,23 @@ class Host:
         self._lock = threading.Lock()
 
     @classmethod
-    def start(cls, preload: Sequence[str]) -> "Host":
-        """Starts a server that imports `preload`; returns at once, the imports go on meanwhile."""
+    def start(cls, preload: Sequence[str], idle: Sequence[str] = ()) -> "Host":
+        """Starts a server that imports `preload`, and `idle` whenever nothing is asked of it; returns at once."""
         ours, theirs = socket.socketpair()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from exportkit import worker; worker.serve({theirs.fileno()}, {tuple(preload)!r})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from exportkit import worker; worker.serve({theirs.fileno()}, {tuple(preload)!r}, {tuple(idle)!r})"
         process = subprocess.Popen(
             [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
         )
         theirs.close()
         return cls(ours, process)
 
-    def submit(self, function: str, *args: Any, limits: Limits, stage: str, on_event: Listener | None = None, hold: bool = False) -> "Task":
+    def submit(
+        self, function: str, *args: Any, limits: Limits, stage: str, on_event: Listener | None = None, idle: Sequence[str] | None = None
+    ) -> "Task":
         """Forks a child that calls "module:function" with `args` (a holder's child: with what it holds first)."""
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the task
-        request = _dumps((function, args, limits, stage, hold))
+        request = _dumps((function, args, limits, stage, idle))
         with self._lock:
             try:
                 socket.send_fds(self._control, [struct.pack("!Q", len(request))], [theirs.fileno(), log.fileno()])
@@ -120,9 +122,11 @@ class Host:
         """
         return self.submit(function, *args, limits=limits, stage=stage, on_event=on_event).result()
 
-    def hold(self, function: str, *args: Any, limits: Limits, stage: str, on_event: Listener | None = None) -> "tuple[Any, Host]":
+    def hold(
+        self, function: str, *args: Any, limits: Limits, stage: str, on_event: Listener | None = None, idle: Sequence[str] = ()
+    ) -> "tuple[Any, Host]":
         """Forks a holder: its function returns (description, held); the description comes back with the holder's handle."""
-        task = self.submit(function, *args, limits=limits, stage=stage, on_event=on_event, hold=True)
+        task = self.submit(function, *args, limits=limits, stage=stage, on_event=on_event, idle=tuple(idle))
         description = task.result(keep=True)
         return description, Host(task.channel)
 
@@ -220,7 +224,7 @@ class Task:
         self._log.close()
 
 
-def serve(descriptor: int, preload: Sequence[str]) -> None:
+def serve(descriptor: int, preload: Sequence[str], idle: Sequence[str]) -> None:
     """Is the server process: imports, then forks until the parent's end of the socket closes."""
     _die_with_parent(os.getppid())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -231,14 +235,17 @@ def serve(descriptor: int, preload: Sequence[str]) -> None:
         sys.modules["torch"].set_num_threads(1)
     gc.collect()
     gc.freeze()
-    _fork_until_closed(socket.socket(fileno=descriptor), ())
+    _fork_until_closed(socket.socket(fileno=descriptor), (), list(idle))
 
 
-def _fork_until_closed(control: socket.socket, held: tuple[Any, ...]) -> None:
-    """Forks a child for each request; tells each task how its child ended."""
+def _fork_until_closed(control: socket.socket, held: tuple[Any, ...], idle: list[str]) -> None:
+    """Forks a child for each request, tells each task how its child ended, and imports `idle` when there is nothing else to do."""
     children: dict[int, socket.socket] = {}
     while True:
-        ready = select.select([control], [], [], 0.02 if children else None)[0]
+        ready = select.select([control], [], [], 0 if idle else 0.02 if children else None)[0]
+        if not ready and idle:
+            with contextlib.suppress(Exception):  # the child that needs it will say what is wrong
+                importlib.import_module(idle.pop(0))
         if ready:
             try:
                 head, descriptors, _, _ = socket.recv_fds(control, 8, 2)
@@ -279,7 +286,7 @@ def _reap(children: dict[int, socket.socket]) -> None:
 def _be_child(server: int, channel: socket.socket, log: int, request: Any, held: tuple[Any, ...]) -> None:
     """Is the child: runs the function, sends its answer, and ends without running anybody's exit handlers."""
     global _channel  # noqa: PLW0603 - one child, one channel
-    function, args, limits, stage, hold = request
+    function, args, limits, stage, idle = request
     _channel = channel
     try:
         os.setsid()
@@ -289,11 +296,11 @@ def _be_child(server: int, channel: socket.socket, log: int, request: Any, held:
         module, _, name = function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*held, *args)
         _write(channel, ("file", list(_user_files)))
-        if hold:
+        if idle is not None:
             description, state = answer
             _write(channel, ("result", description))
             _channel = None
-            _fork_until_closed(channel, (state,))
+            _fork_until_closed(channel, (state,), list(idle))
         _write(channel, ("result", answer))
     except BaseException as error:  # noqa: BLE001 - whatever user code raises, SystemExit too, is an answer
         _answer_error(channel, error, stage, limits)
@@ -304,7 +311,11 @@ def _be_child(server: int, channel: socket.socket, log: int, request: Any, held:
 def _answer_error(channel: socket.socket, error: BaseException, stage: str, limits: Limits) -> None:
     details = "".join(traceback.format_exception(error))
     try:
-        known = error if isinstance(error, ExportKitError) else diagnosis.name_exception(error, stage, _user_files, limits.memory or default_memory())
+        known = (
+            error
+            if isinstance(error, ExportKitError)
+            else diagnosis.name_exception(error, stage, _user_files, limits.memory or default_memory())
+        )
         _write(channel, ("error", known, details))
     except BaseException:  # noqa: BLE001 - an exception whose own text raises must not pass for a crash
         _write(channel, ("error", RunError(f"{type(error).__name__} in {stage}"), ""))

@@ -1,114 +1,240 @@
-"""Runs ONNX in onnxruntime, the runtime that serves it. Needs no torch."""
+"""Runs ONNX on onnxruntime, and makes sure that the provider asked for is the one that ran. Needs no torch."""
 
+import contextlib
+import ctypes
+import io
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
+from numpy.typing import NDArray
 
 from exportkit.errors import RunError
+from exportkit.plugins import needs
 from exportkit.spec import Artifact, Network
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_LARGE = 1 << 30
+Array = NDArray[Any]
+
+_WHO = "backend onnxruntime"
+_CUDA = "CUDAExecutionProvider"
+_PROVIDERS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    # TF32, the provider's default, is 1e-3 off the reference.
+    "cuda": [(_CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"],
+}
+_LARGE = 512 << 20  # bytes of weights from which a second copy is worth avoiding
+
+# onnxruntime's name of a type that numpy lacks -> ml_dtypes' name, the integers of its bits, and ONNX's number.
+_BITS: dict[str, tuple[str, Any, int]] = {
+    "tensor(bfloat16)": ("bfloat16", np.uint16, 16),
+    "tensor(float8e4m3fn)": ("float8_e4m3fn", np.uint8, 17),
+    "tensor(float8e4m3fnuz)": ("float8_e4m3fnuz", np.uint8, 18),
+    "tensor(float8e5m2)": ("float8_e5m2", np.uint8, 19),
+    "tensor(float8e5m2fnuz)": ("float8_e5m2fnuz", np.uint8, 20),
+}
+
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_RUNNING = re.compile(r".*while running (\S+) node\. Name:'([^']*)' Status Message: (.*)", re.DOTALL)
+_NO_KERNEL = re.compile(r"Could not find an implementation for (\S+?)\(\d+\) node with name '([^']*)'")
+_NO_OPERATOR = re.compile(r"(?:Fatal error: |No Op registered for )(\S+?)(?:\(-?\d+\))?(?: is not a registered| with domain)")
+_TYPES = re.compile(r"Optype \((\S+?)\) .*in node \(([^)]*)\)")
+_SOURCE = re.compile(r"(?:/\S*onnxruntime/)?[\w/]+\.(?:h|cc|cu)h?:\d+ (?:onnxruntime::.*?\) )?")
 
 
-def devices() -> tuple[str, ...]:
-    """Lists the devices that really exist: "cpu", and "cuda" where onnxruntime sees one."""
-    found = {_name(one.ep_name) for one in onnxruntime.get_ep_devices()}
-    return tuple(name for name in _PROVIDERS if name in found or name == "cpu")
+@dataclass(frozen=True)
+class OrtSession:
+    """A loaded .onnx.
 
-
-@dataclass(eq=False, slots=True)
-class Session:
-    """A loaded model; calling it runs one case."""
+    Attributes:
+        facts: the providers, how many nodes each one took, versions; plain JSON values.
+    """
 
     session: Any
-    names: tuple[str, ...]
-    facts: dict[str, Any] = field(default_factory=dict)
+    network: Network
+    facts: Mapping[str, Any]
 
-    def __call__(self, inputs: Mapping[str, Any]) -> list[Any]:
-        feed = {one.name: _value(inputs[one.name]) for one in self.session.get_inputs()}
-        try:
-            outputs = self.session.run_with_ort_values(list(self.names), feed)
-        except Exception as error:
-            raise RunError(_in_words(error)) from error
-        return [_array(one) for one in outputs]
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Runs one case.
+
+        Returns:
+            One array for each of `network.outputs`.
+
+        Raises:
+            RunError: it does not run on these inputs.
+        """
+        names = [spec.name for spec in self.network.outputs]
+        with _translated():
+            feeds = {one.name: _to_value(inputs[one.name], one.type) for one in self.session.get_inputs()}
+            return [_to_array(value) for value in self.session.run_with_ort_values(names, feeds)]
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxRuntime:
-    """Options: `ort_library` is an onnxruntime custom-operator library to load first."""
+    """`onnxruntime.InferenceSession` with the optimisations that serving has, on one thread.
+
+    Attributes:
+        ort_library: a library of custom operators to register; by default the one that the artifact brings along.
+    """
 
     formats: tuple[str, ...] = ("onnx",)
     ort_library: str | None = None
 
-    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Session:
-        """Makes a session with the provider asked for, and no other.
+    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> OrtSession:
+        """Loads an .onnx; external data lies beside it.
 
         Raises:
-            RunError: onnxruntime refuses the model, the provider does not run, or the graph's inputs or outputs are not the network's.
+            PluginError: onnxruntime is not installed.
+            RunError: the file does not load, its inputs or outputs are not the network's, or the device is not the one that runs it.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        options.use_deterministic_compute = True
-        if sum((folder / name).stat().st_size for name in artifact.files) > _LARGE:
-            # Prepacking holds every weight a second time.
-            options.add_session_config_entry("session.disable_prepacking", "1")
-        if self.ort_library:
-            options.register_custom_ops_library(self.ort_library)
-        try:
-            session = onnxruntime.InferenceSession(folder / artifact.files[0], options, providers=_providers(device))
-        except Exception as error:
-            raise RunError(f"onnxruntime does not load it: {_in_words(error)}") from error
-        ran = session.get_providers()
-        if _PROVIDERS[device] not in ran:
-            raise RunError(f"{_PROVIDERS[device]} was asked for, but {ran[0]} runs", todo="`exportkit doctor` says what is missing.")
-        wrong = {one.name for one in session.get_inputs()} ^ {spec.name for spec in network.inputs}
-        if wrong:
-            raise RunError(f"the graph and the network disagree about the inputs {', '.join(sorted(wrong))}")
-        if len(session.get_outputs()) != len(network.outputs):
-            raise RunError(f"the graph has {len(session.get_outputs())} outputs, the network {len(network.outputs)}")
-        return Session(session, tuple(one.name for one in session.get_outputs()), {"provider": ran[0]})
+        with needs(_WHO):
+            import onnxruntime
+        large = sum((folder / name).stat().st_size for name in artifact.files) > _LARGE
+        options = _options(onnxruntime, large=large)
+        library = self.ort_library or artifact.facts.get("ort_library")
+        if library:
+            _register(options, folder / library)
+        session, notice = _open(onnxruntime, folder / artifact.files[0], options, device, large=large)
+        _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
+        _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])
+        placement = _placement(session)
+        _confirm(session, placement, device, notice)
+        facts = {
+            "providers": session.get_providers(),
+            "placement": {provider: sum(counts.values()) for provider, counts in placement.items()},
+            "versions": {"onnxruntime": onnxruntime.__version__},
+        }
+        if device == "cuda":
+            facts |= {"tf32": False, "on_cpu": dict(placement.get("CPUExecutionProvider", {}))}
+        if large:
+            facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
+        return OrtSession(session, network, facts)
 
 
-def _providers(device: str) -> list[Any]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    onnxruntime.preload_dlls()
-    # TF32 rounds to 10 bits: parity is measured without it.
-    return [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+def devices() -> tuple[str, ...]:
+    """Lists the devices that onnxruntime really has here: "cpu", and "cuda" where there is a GPU and its provider.
+
+    Raises:
+        PluginError: onnxruntime is not installed.
+    """
+    with needs(_WHO):
+        import onnxruntime
+    found = {device.ep_name for device in onnxruntime.get_ep_devices()}
+    return ("cpu", "cuda") if _CUDA in found else ("cpu",)
 
 
-def _name(provider: str) -> str:
-    return next((name for name, one in _PROVIDERS.items() if one == provider), provider)
+def _options(onnxruntime: Any, *, large: bool) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.use_deterministic_compute = True
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if large:
+        # The CPU provider copies a MatMul's weights into its own layout: 2.1 GiB for 1 GiB of them, 1.05 GiB without (1.31).
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
 
 
-def _value(array: Any) -> Any:
-    if str(array.dtype) == "bfloat16":
-        import onnx
-
-        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array).view(np.uint16), onnx.TensorProto.BFLOAT16)
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-
-
-def _array(value: Any) -> Any:
-    if value.data_type() == "tensor(bfloat16)":
-        import ml_dtypes
-
-        return value.numpy().view(ml_dtypes.bfloat16)
-    return value.numpy()
+def _register(options: Any, library: Path) -> None:
+    if not library.exists():
+        raise RunError("the library of custom operators is missing", where=str(library), todo="Name it with --ort-library FILE.")
+    with _translated():
+        options.register_custom_ops_library(str(library))
 
 
-def _in_words(error: Exception) -> str:
-    """Takes the addresses and file names of onnxruntime's own source out of its text."""
-    text = " ".join(str(error).split())
-    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : (\w+) : ", r"\1: ", text)
-    return re.sub(r"/[\w/.+-]+\.(cc|h):\d+ [^ ]*(\([^)]*\))? ?", "", text)[:300]
+def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool) -> tuple[Any, str]:
+    """Opens a session; also returns what onnxruntime printed, as it tells on stdout why it fell back to the CPU."""
+    left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
+    with _translated(), contextlib.redirect_stdout(io.StringIO()) as notice:
+        if device == "cuda":
+            onnxruntime.preload_dlls()
+        session = onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS[device], disabled_optimizers=left_out)
+    return session, notice.getvalue()
+
+
+def _match(what: str, graph: list[str], network: list[str]) -> None:
+    for name in graph:
+        if name not in network:
+            raise RunError(f"the graph has an {what} {name} that the network lacks; the network's are {', '.join(network) or 'none'}")
+    for name in network:
+        if name not in graph:
+            raise RunError(f"the graph lacks the network's {what} {name}; it has {', '.join(graph) or 'none'}")
+
+
+def _placement(session: Any) -> dict[str, Counter[str]]:
+    """Counts the nodes that each provider took, by operator."""
+    placement: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        placement.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return placement
+
+
+def _confirm(session: Any, placement: Mapping[str, Counter[str]], device: str, notice: str) -> None:
+    """Makes sure that the device asked for is the one that runs: onnxruntime goes on without it, with a notice only."""
+    if device != "cuda":
+        return
+    ran = ", ".join(session.get_providers())
+    if _CUDA not in session.get_providers():
+        why = next((line.strip() for line in notice.splitlines() if line.startswith("Failed to load")), "")
+        what = f"the device cuda was asked for, but onnxruntime would run this on {ran}"
+        raise RunError(f"{what} ({why})" if why else what, todo="Install CUDA and cuDNN for this onnxruntime, or check on the CPU.")
+    if placement and _CUDA not in placement:
+        raise RunError("the device cuda was asked for, but onnxruntime placed every node on the CPU", todo="Check this network on the CPU.")
+
+
+def _to_value(array: Array, kind: str) -> Any:
+    import onnxruntime
+
+    array = np.array(array, order="C")
+    if kind not in _BITS:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    _, bits, number = _BITS[kind]
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(bits), number)
+
+
+def _to_array(value: Any) -> Array:
+    kind = value.data_type()
+    if kind not in _BITS:
+        array: Array = value.numpy()
+        return array
+    import ml_dtypes
+
+    # onnxruntime 1.31 hands out the bytes of these types only by address.
+    data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(data, getattr(ml_dtypes, _BITS[kind][0])).reshape(value.shape()).copy()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turns onnxruntime's exceptions into one line that names the node and its operator."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        raise RunError(_explain(str(error))) from error
+
+
+def _explain(text: str) -> str:
+    text = _CODE.sub("", text)
+    if found := _RUNNING.fullmatch(text):
+        operator, node, why = found.groups()
+        return f"onnxruntime stops at node {node or 'without a name'} ({operator}): {_shorten(why)}"
+    if found := _NO_KERNEL.search(text):
+        operator, node = found.groups()
+        return f"onnxruntime has no implementation of {operator} for the element types of node {node or 'without a name'}"
+    if found := _NO_OPERATOR.search(text):
+        return f"onnxruntime does not know the operator {found[1]}: it needs the library that brings it"
+    if found := _TYPES.search(text):
+        return f"onnxruntime refuses node {found[2]} ({found[1]}): {_shorten(text)}"
+    return f"onnxruntime: {_shorten(text)}"
+
+
+def _shorten(text: str) -> str:
+    return " ".join(_SOURCE.sub("", text).split())[:300]
 
 
 PLUGIN = OnnxRuntime()

@@ -1,28 +1,43 @@
-"""Runs an exported program in torch."""
+"""Runs torch.export's archive (.pt2)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from exportkit.results import call_in_torch
+from exportkit.plugins import needs
 from exportkit.spec import Artifact, Network
+
+if TYPE_CHECKING:
+    from exportkit.calling import TorchSession
 
 
 @dataclass(frozen=True, slots=True)
 class Pt2:
+    """`torch.export.load`, then the program's own module, which checks the guards that the export wrote."""
+
     formats: tuple[str, ...] = ("pt2",)
 
-    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Any:
-        """Loads the file; the result runs one case, arrays by input name in, arrays in output order out."""
-        module = torch.export.load(folder / artifact.files[0]).module().to(device)
+    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> "TorchSession":
+        """Loads a .pt2; its digest must have been checked before, as loading runs code of the file.
 
-        def run(inputs: Mapping[str, Any]) -> list[Any]:
-            return call_in_torch(module, network, inputs, device)
+        Raises:
+            PluginError: torch is not installed.
+            RunError: the file does not load, or the device is not there.
+        """
+        with needs("backend pt2"):
+            import torch
+            from torch.export.passes import move_to_device_pass
 
-        return run
+            from exportkit import calling
+        facts = calling.prepare(device)
+        try:
+            program = torch.export.load(folder / artifact.files[0])
+            if device != "cpu":
+                program = move_to_device_pass(program, device)
+            module = program.module()
+        except Exception as error:
+            raise calling.translate(error) from error
+        return calling.TorchSession(module, network, device, facts)
 
 
 PLUGIN = Pt2()

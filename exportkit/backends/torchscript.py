@@ -1,28 +1,49 @@
-"""Runs TorchScript in torch."""
+"""Runs TorchScript (.pt) as libtorch does."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from exportkit.results import call_in_torch
+from exportkit.plugins import needs
 from exportkit.spec import Artifact, Network
+
+if TYPE_CHECKING:
+    from exportkit.calling import TorchSession
 
 
 @dataclass(frozen=True, slots=True)
 class TorchScript:
+    """`torch.jit.load`, then forward.
+
+    Attributes:
+        optimise: False runs the graph as written; by default the executor rewrites it after it saw two runs, as it does in serving.
+    """
+
     formats: tuple[str, ...] = ("torchscript",)
+    optimise: bool = True
 
-    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Any:
-        """Loads the file; the result runs one case, arrays by input name in, arrays in output order out."""
-        module = torch.jit.load(folder / artifact.files[0], map_location=device)
+    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> "TorchSession":
+        """Loads a .pt; its digest must have been checked before, as loading runs code of the file.
 
-        def run(inputs: Mapping[str, Any]) -> list[Any]:
-            return call_in_torch(module, network, inputs, device)
+        Raises:
+            PluginError: torch is not installed.
+            RunError: the file does not load, or the device is not there.
+        """
+        with needs("backend torchscript"):
+            import torch
 
-        return run
+            from exportkit import calling
+        facts = calling.prepare(device)
+        try:
+            module: Any = torch.jit.load(folder / artifact.files[0], map_location=device)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise calling.translate(error) from error
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with torch.jit.optimized_execution(self.optimise):  # type: ignore[attr-defined]
+                return module(*args, **kwargs)
+
+        return calling.TorchSession(run, network, device, {**facts, "optimised": self.optimise})
 
 
 PLUGIN = TorchScript()

@@ -21,7 +21,15 @@ from exportkit.spec import Artifact, TensorSpec
 
 _INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
 # onnxruntime -> (largest opset, largest IR version): https://onnxruntime.ai/docs/reference/compatibility.html and its release notes.
-_RUNTIMES = {(1, 17): (20, 9), (1, 18): (21, 10), (1, 19): (21, 10), (1, 20): (21, 10), (1, 21): (22, 10), (1, 22): (23, 11), (1, 23): (23, 11)}
+_RUNTIMES = {
+    (1, 17): (20, 9),
+    (1, 18): (21, 10),
+    (1, 19): (21, 10),
+    (1, 20): (21, 10),
+    (1, 21): (22, 10),
+    (1, 22): (23, 11),
+    (1, 23): (23, 11),
+}
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc", "ai.onnx.training", "ai.onnx.preview.training"}
 
 
@@ -112,7 +120,9 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
             node.metadata_props[key] = without_paths(value)
     opset, version = graph.opset_imports.get("", 0), model.ir_version
     if options.opset is not None and opset != options.opset:
-        raise ExportError(f"opset {options.opset} was asked for, the exporter wrote {opset}", todo=f"Leave --opset out, or ask for {opset}.")
+        raise ExportError(
+            f"opset {options.opset} was asked for, the exporter wrote {opset}", todo=f"Leave --opset out, or ask for {opset}."
+        )
     oldest = _oldest_runtime(opset, version, options.target)
     operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
     _refuse_unknown(model, options)
@@ -175,7 +185,9 @@ def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
         if value.shape is not None and not value.shape.is_static():
             value.shape = onnx_ir.Shape(
                 [
-                    size if isinstance(size, int) or size.value is None else pattern.sub(lambda match: names[match.group(1)], str(size.value))
+                    size
+                    if isinstance(size, int) or size.value is None
+                    else pattern.sub(lambda match: names[match.group(1)], str(size.value))
                     for size in value.shape
                 ]
             )

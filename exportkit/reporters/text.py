@@ -1,168 +1,298 @@
 """A verdict as about one screen of plain text."""
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 Summary = Mapping[str, Any]
-_MOST_LINES = 6  # of one kind: an output's failures, an input list
+_MOST = 6  # inputs, outputs or failures listed by name
+_MOST_NOTES = 16  # so that a usual verdict stays below 40 lines
+_NUMBERS = ("error", "max abs", "max rel", "size", "seconds")
+_COLUMNS = ("  format", "made by", "runs in", "verdict", *_NUMBERS)
+_DISPENSABLE = ("seconds", "made by", "max rel", "size")  # left out of a table too wide, in this order
 _STYLES = {"passed": "green", "passed with warnings": "yellow", "undetermined": "yellow", "failed": "red", "could not run": "red"}
+_URGENCY = ("failed", "error", "undetermined", "warning", "note")
 
 
 @dataclass(frozen=True, slots=True)
 class TextReporter:
+    """Renders for a reader who sees exportkit for the first time."""
+
     def render(self, summary: Summary, *, colour: bool = False, width: int = 100) -> str:
         """Renders one verdict: what was read, what varies, each format's proof, what to know, and what to do."""
         console = _console(width, colour=colour)
-        network = summary["network"]
-        console.print(Text(f"{network['name']}", style="bold") + Text(f"  from {network['file']} ({network['object']})"))
-        for kind in ("inputs", "outputs"):
-            console.print(f"  {kind:8}{_tensors(network[kind])}", highlight=False, markup=False)
-        console.print(f"  varies  {_varying(network['symbols'])}", highlight=False, markup=False)
-        if network["fixed"]:
-            console.print(f"  fixed   {_few(network['fixed'])}", highlight=False, markup=False)
+        console.print(_title(summary["network"]))
+        for line in _signature(summary["network"]):
+            _say(console, line, width, indent=11)
         console.print()
-        console.print(_table(summary["formats"]))
-        for line in _notes(summary):
-            console.print(line, highlight=False, markup=False)
+        console.print(_table(summary["formats"], width))
+        for block in (_evidence(summary["formats"]), _notes(summary)):
+            console.print()
+            for line in block:
+                _say(console, line, width, indent=4)
         console.print()
-        console.print(_last_line(summary), style=_STYLES[summary["outcome"]], highlight=False, markup=False)
+        # Not folded: it may hold a command to copy.
+        console.print(Text(_last_line(summary), style=_STYLES[summary["outcome"]]), soft_wrap=True)
         return _text(console)
 
     def render_many(self, summaries: Sequence[Summary], *, colour: bool = False, width: int = 100) -> str:
-        """Renders one line for each network."""
+        """Renders one row for each network, and one line for all."""
         console = _console(width, colour=colour)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for title in ("network", "verdict", "formats", "seconds", "why"):
-            table.add_column(title, overflow="fold")
+            table.add_column(title, overflow="fold", justify="right" if title == "seconds" else "left")
         for one in summaries:
-            if "error" in one:
-                table.add_row(one["target"], "could not run", "", "", one["error"]["what"][:120])
-                continue
-            made = ", ".join(f"{form['format']} ({form['strategy']})" if form["strategy"] else f"no {form['format']}" for form in one["formats"])
-            refused = next((form["refused"] for form in one["formats"] if form["refused"]), "")
-            table.add_row(one["network"]["name"], one["outcome"], made, f"{one['seconds']['total']:.1f}", (refused or "")[:120])
+            table.add_row(*_row(one))
         console.print(table)
-        good = sum(one["exit_code"] == 0 for one in summaries)
-        console.print(f"{good} of {len(summaries)} networks proven and published", highlight=False)
+        console.print()
+        console.print(Text(_tally(summaries)), soft_wrap=True)
         return _text(console)
 
 
 def _console(width: int, *, colour: bool) -> Console:
-    return Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, color_system="standard" if colour else None)
+    kind: Literal["standard"] | None = "standard" if colour else None
+    return Console(file=io.StringIO(), width=width, force_terminal=colour, no_color=not colour, color_system=kind, highlight=False)
+
+
+def _say(console: Console, line: str, width: int, indent: int) -> None:
+    """Prints a line folded between words, never inside one: a path or "net.py:12" stays whole."""
+    after = " " * indent
+    for part in textwrap.wrap(line, width, subsequent_indent=after, break_long_words=False, break_on_hyphens=False):
+        console.print(Text(part), soft_wrap=True)
 
 
 def _text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip().splitlines())
+    lines = [line.rstrip() for line in console.file.getvalue().rstrip().splitlines()]
+    return "\n".join(line for line, before in zip(lines, ["", *lines], strict=False) if line or before)
+
+
+def _title(network: Summary) -> Text:
+    size = f", {network['parameters']:,} parameters" if network.get("parameters") is not None else ""
+    return Text(network["name"], style="bold") + Text(f"  from {network['file']} ({network['object']}{size})", style="not bold")
+
+
+def _signature(network: Summary) -> Iterator[str]:
+    yield f"  inputs   {_tensors(network['inputs'])}"
+    yield f"  outputs  {_tensors(network['outputs'])}"
+    yield f"  varies   {_varying(network['symbols'])}"
+    if network["fixed"]:
+        yield f"  fixed    {_few(network['fixed'])}"
 
 
 def _tensors(specs: Sequence[Summary]) -> str:
-    told = [f"{spec['name']}: {spec['dtype']}[{', '.join(map(str, spec['shape']))}]" for spec in specs]
-    return _few(told) or "none"
+    return _few([f"{spec['name']}: {spec['dtype']}[{', '.join(map(str, spec['shape']))}]" for spec in specs]) or "none"
 
 
 def _few(items: Sequence[str]) -> str:
-    more = f", and {len(items) - _MOST_LINES} more" if len(items) > _MOST_LINES else ""
-    return ", ".join(items[:_MOST_LINES]) + more
+    more = f", and {len(items) - _MOST} more" if len(items) > _MOST else ""
+    return ", ".join(items[:_MOST]) + more
 
 
 def _varying(symbols: Sequence[Summary]) -> str:
     told = []
     for symbol in symbols:
-        places = " = ".join(f"{name} axis {axis}" + (f" {offset:+d}" if offset else "") for name, axis, offset in symbol["places"])
+        places = _few([f"{name} axis {axis}" + (f" less {offset}" if offset else "") for name, axis, offset in symbol["places"]])
         step = f", in steps of {symbol['step']}" if symbol["step"] > 1 else ""
-        told.append(f"{symbol['name']} ({places}; {'asked for' if symbol['declared'] else 'found by trying'}{step})")
-    return "; ".join(told) or "nothing: eager takes no other size, or there is no axis"
+        low, high = symbol.get("low") or 1, symbol.get("high")
+        bounds = f", {low} to {high}" if high is not None else f", {low} or more" if low > 1 else ""
+        told.append(f"{symbol['name']} ({places}{bounds}{step}; {'you asked for it' if symbol['declared'] else 'found by trying'})")
+    return "; ".join(told) or "no dimension: eager takes these sizes only"
 
 
-def _table(formats: Sequence[Summary]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
-    for title in ("format", "by", "runs in", "verdict", "error / eager's own", "max abs", "max rel", "cases", "size"):
-        table.add_column(title, no_wrap=title != "verdict")
-    for one in formats:
-        size = _size(sum(file["size"] for file in one["files"])) if one["files"] else "-"
-        if not one["verdicts"]:
-            table.add_row(one["format"], "-", "-", Text("failed", style="red"), "-", "-", "-", "-", "-")
-        for verdict in one["verdicts"]:
-            outcome = "failed" if one["refused"] else verdict["outcome"]
-            table.add_row(
-                one["format"],
-                one["strategy"] or "-",
-                f"{verdict['backend']}, {verdict['device']}",
-                Text(outcome, style=_STYLES[outcome]),
-                *_worst(verdict["differences"]),
-                _cases(verdict["cases"]),
-                size,
-            )
+def _table(formats: Sequence[Summary], width: int) -> Table:
+    rows = [row for one in formats for row in _rows(one)]
+    kept = list(_COLUMNS)
+    for title in _DISPENSABLE:
+        if _width(rows, kept) > width:
+            kept.remove(title)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in kept:
+        table.add_column(title, no_wrap=True, justify="right" if title in _NUMBERS else "left")
+    for row in rows:
+        table.add_row(*(Text(row[title], style=_STYLES.get(" ".join(row[title].split()), "")) for title in kept))
     return table
 
 
-def _worst(differences: Mapping[str, Summary]) -> tuple[str, str, str]:
+def _width(rows: Sequence[Mapping[str, str]], titles: Sequence[str]) -> int:
+    columns = [[title, *(line for row in rows for line in row[title].splitlines())] for title in titles]
+    return sum(2 + max(map(len, column)) for column in columns)
+
+
+def _rows(one: Summary) -> Iterator[dict[str, str]]:
+    """Yields a row for each backend that ran the format; the first one holds what they share: the file and the seconds."""
+    size = _size(sum(file["size"] for file in one["files"]))
+    for number, verdict in enumerate(one["verdicts"] or [None]):
+        outcome = "failed" if one["refused"] or verdict is None else verdict["outcome"]
+        device = "" if verdict is None or verdict["device"] == "cpu" else f" on {verdict['device']}"
+        backend = "-" if verdict is None else verdict["backend"] + device
+        numbers = _numbers({} if verdict is None else verdict["differences"])
+        if one["refused"] and numbers[0] == "equal":
+            numbers = ("-",) * 3  # it failed for another reason
+        shared = (f"  {one['format']}", _stack(one["strategy"] or "-"), size, f"{one['seconds']:.1f}") if number == 0 else ("",) * 4
+        cells = (shared[0], shared[1], _stack(backend), _stack(outcome), *numbers, *shared[2:])
+        yield dict(zip(_COLUMNS, cells, strict=True))
+
+
+def _stack(text: str) -> str:
+    """Breaks a cell between words, to keep the table narrow."""
+    return "\n".join(textwrap.wrap(text, 12, break_long_words=False, break_on_hyphens=False))
+
+
+def _numbers(differences: Mapping[str, Summary]) -> tuple[str, str, str]:
+    """Words the worst output's error, and the largest differences of all outputs."""
     if not differences:
         return "-", "-", "-"
-    worst = max(differences.values(), key=lambda one: float(one["times_eager_max"]) / float(one["limit_max"]))
-    largest = [max(float(one[key]) for one in differences.values()) for key in ("max_abs", "max_rel")]
-    return f"{float(worst['times_eager_max']):.2g}x of {float(worst['limit_max']):g}x", f"{largest[0]:.1e}", f"{largest[1]:.1e}"
+    metric, worst = _worst(differences)[1:]
+    value, limit = _number(worst[f"times_eager_{metric}"]), _number(worst[f"limit_{metric}"])
+    largest = [max((_number(one[key]) for one in differences.values()), key=_rank) for key in ("max_abs", "max_rel")]
+    if not any(largest):
+        return "equal", "0", "0"
+    return f"{value:.2g}x of {limit:g}x" if value else "-", f"{largest[0]:.1e}", f"{largest[1]:.1e}"
 
 
-def _cases(cases: Mapping[str, int]) -> str:
-    return f"{cases.get('inside', 0)} at {cases.get('sizes', 0)} new sizes" if cases else "-"
+def _worst(differences: Mapping[str, Summary]) -> tuple[str, str, Summary]:
+    """Finds the output, and its metric ("rms" or "max"), that comes closest to its limit or lies farthest beyond it."""
+
+    def share(one: tuple[str, str, Summary]) -> float:
+        limit = _number(one[2][f"limit_{one[1]}"])
+        return _rank(_number(one[2][f"times_eager_{one[1]}"]) / limit) if limit else math.inf
+
+    return max(((name, metric, one) for name, one in differences.items() for metric in ("max", "rms")), key=share)
 
 
-def _size(size: int) -> str:
+def _number(value: Any) -> float:
+    return float(value)  # JSON has no NaN: it may come as a string
+
+
+def _rank(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _size(size: float) -> str:
+    if not size:
+        return "-"  # no file was published
     for unit in ("B", "KiB", "MiB"):
         if size < 1024:  # noqa: PLR2004 - binary units
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024  # type: ignore[assignment]
+        size /= 1024
     return f"{size:.2f} GiB"
 
 
-def _notes(summary: Summary) -> list[str]:
-    """Collects what a reader must know besides the numbers, each once."""
+def _evidence(formats: Sequence[Summary]) -> Iterator[str]:
+    """Says what the table's numbers are, and from how many cases and sizes they come."""
     told: dict[str, list[str]] = {}
-    for one in summary["findings"]:
-        told.setdefault(_finding(one), [])
-    for form in summary["formats"]:
-        if form["refused"]:
-            told.setdefault(f"  failed: {form['refused']}", []).append(form["format"])
+    outputs: dict[str, None] = {}
+    for one in formats:
+        for verdict in one["verdicts"] if not one["refused"] else ():
+            if verdict["cases"].get("inside"):
+                told.setdefault(_cases(verdict["cases"]), []).append(one["format"])
+            if len(verdict["differences"]) > 1:
+                outputs[_worst(verdict["differences"])[0]] = None
+    for text, names in told.items():
+        yield f"  Compared on {text}" + (f" ({', '.join(dict.fromkeys(names))})." if len(told) > 1 else ".")
+    worst = f"is that of the worst output ({', '.join(outputs)}):" if outputs else "is"
+    if told:
+        yield f"  Error {worst} a multiple of eager PyTorch's own rounding error, and the most allowed."
+
+
+def _cases(cases: Mapping[str, int]) -> str:
+    sizes = f"{_count(cases['sizes'], 'size')} the export never saw" if cases.get("sizes") else "the example's sizes only"
+    more = [f"{cases['outside']} more outside the domain"] if cases.get("outside") else []
+    more += [f"{cases['dropped']} dropped, as eager itself fails there"] if cases.get("dropped") else []
+    return ", ".join([f"{_count(cases['inside'], 'case')} at {sizes}", *more])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _notes(summary: Summary) -> list[str]:
+    """Collects what a reader must know besides the numbers: each once, the most urgent first."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for severity, text, name in _all_notes(summary):
+        told.setdefault((severity, text), []).extend([name] if name else [])
+    lines = []
+    for severity, text in sorted(told, key=lambda note: _URGENCY.index(note[0])):
+        names = dict.fromkeys(told[severity, text])
+        lines.append(f"  {severity}: {text}" + (f" [{', '.join(names)}]" if names else ""))
+    left = len(lines) - _MOST_NOTES
+    return lines if left <= 0 else [*lines[:_MOST_NOTES], f"  and {left} more, which --json lists"]
+
+
+def _all_notes(summary: Summary) -> Iterator[tuple[str, str, str]]:
+    """Yields (severity, text, format or "")."""
+    yield from ((one["severity"], _place(one), "") for one in summary["findings"])
+    for one in summary["formats"]:
+        name, refused = one["format"], one["refused"] or ""
+        if refused:
+            yield "failed", refused, name
         else:
-            for earlier in form["earlier"]:
-                told.setdefault(f"  note: {form['format']} is not {earlier['strategy']}: {earlier['reason']}", [])
-        for verdict in form["verdicts"]:
-            for finding in [] if form["refused"] else verdict["findings"]:
-                told.setdefault(_finding(finding), []).append(form["format"])
-            for reason in verdict["undetermined"]:
-                told.setdefault(f"  undetermined: {reason}", []).append(form["format"])
-            for failure in verdict["failures"][:_MOST_LINES]:
-                text = f"  failed: {failure['output']} on {failure['case']}: {failure['metric']} {failure['value']:.3g}, limit {failure['limit']:g}"
-                told.setdefault(text, []).append(form["format"])
-    lines = [f"{text} [{', '.join(dict.fromkeys(formats))}]" if formats else text for text, formats in told.items()]
-    return ["", *lines] if lines else []
+            yield from (("note", f"not made by {earlier['strategy']}: {earlier['reason']}", name) for earlier in one["earlier"])
+        for verdict in (one, *one["verdicts"]):
+            # What the refusal says is not said again.
+            yield from ((finding["severity"], _place(finding), name) for finding in verdict["findings"] if finding["text"] not in refused)
+            yield from (("undetermined", reason, name) for reason in verdict.get("undetermined", ()))
+            yield from (("failed", _failure(failure), name) for failure in verdict.get("failures", ())[:_MOST])
 
 
-def _finding(finding: Summary) -> str:
-    where = f"{finding['where']}: " if finding["where"] else ""
-    return f"  {finding['severity']}: {where}{finding['text']}"
+def _failure(one: Summary) -> str:
+    value, limit = _number(one["value"]), _number(one["limit"])
+    return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed"
+
+
+def _place(finding: Summary) -> str:
+    return f"{finding['where']}: {finding['text']}" if finding["where"] else str(finding["text"])
 
 
 def _last_line(summary: Summary) -> str:
+    """Says the verdict and what to do."""
+    outcome, folder = summary["outcome"], summary["folder"]
     bad = [one["format"] for one in summary["formats"] if not one["outcome"].startswith("passed")]
-    if not bad and summary["exit_code"] == 0:
-        return f"{summary['outcome']}: {summary['folder']} ({summary['seconds']['total']:.1f} s)"
-    if not bad:
-        return f"{summary['outcome']}: refused, because warnings fail under --strict"
-    why = next((one["refused"] for one in summary["formats"] if one["refused"]), None) or next(
-        (reason for one in summary["formats"] for verdict in one["verdicts"] for reason in verdict["undetermined"]), "see above"
-    )
-    advice = f". To publish the others: {summary['next'][0]}" if summary["next"] else ""
-    kept = f"; what is proven is in {summary['folder']}" if summary["folder"] else ", nothing published"
-    return f"{summary['outcome']}: {', '.join(bad)}{kept}: {why}{advice}"
+    if summary["exit_code"] == 0:
+        files = [file["name"] for one in summary["formats"] for file in one["files"]]
+        told = f"{outcome} in {summary['seconds']['total']:.1f} s: {folder} holds {_few(files)}"
+    elif not bad:
+        told = f"{outcome}, which --strict refuses: {_published(folder)}. Settle the warnings above, or leave --strict out"
+    else:
+        cause = {"undetermined": "the evidence does not suffice", "failed": "what stands in the way is named above"}.get(
+            outcome, "see above"
+        )
+        told = f"{outcome}: {' and '.join(bad)} {'is' if len(bad) == 1 else 'are'} not proven ({cause}); {_published(folder)}"
+    return told + (f". Next: {' ; '.join(summary['next'])}" if summary["next"] else "")
+
+
+def _published(folder: str | None) -> str:
+    if folder is None:
+        return "nothing was published"
+    return f"what is proven lies in {folder}" if folder.endswith(".partial") else f"{folder} is unchanged"
+
+
+def _row(one: Summary) -> tuple[Text, ...]:
+    if "error" in one:
+        fault = one["error"]
+        why = f"{fault['where']}: {fault['what']}" if fault.get("where") else fault["what"]
+        return Text(one["target"]), Text("could not run", style="red"), Text("-"), Text("-"), Text(textwrap.shorten(why, 120))
+    made = " ".join(form["format"] if form["outcome"].startswith("passed") else f"(no {form['format']})" for form in one["formats"])
+    notes = sorted(_all_notes(one), key=lambda note: _URGENCY.index(note[0]))
+    why = next((text for severity, text, _ in notes if severity != "note"), "")
+    verdict = Text(one["outcome"], style=_STYLES[one["outcome"]])
+    return Text(one["network"]["name"]), verdict, Text(made), Text(f"{one['seconds']['total']:.1f}"), Text(textwrap.shorten(why, 120))
+
+
+def _tally(summaries: Sequence[Summary]) -> str:
+    good = sum(one["exit_code"] == 0 for one in summaries)
+    bad = Counter(one["outcome"] for one in summaries if one["exit_code"])
+    rest = ", ".join(f"{bad[outcome]} {outcome}" for outcome in reversed(_STYLES) if bad[outcome])
+    return f"{good} of {_count(len(summaries), 'network')} proven" + (f"; {rest}" if rest else "")
 
 
 PLUGIN = TextReporter()

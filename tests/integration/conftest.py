@@ -16,8 +16,6 @@ def exportkit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("exportkit")), *map(str, words)]
-        return subprocess.run(
-            command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False
-        )
+        return subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
 
     return run

@@ -2,14 +2,21 @@
 import torch
 from torch import nn
 import torch.nn.functional as F
+
 torch.manual_seed(0)
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         pass
+
     def forward(self, x):
         import os
+
         os._exit(0)
         return x
+
+
 model = Net().eval()
 example_inputs = (torch.randn(2, 4),)

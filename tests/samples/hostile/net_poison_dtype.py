@@ -2,6 +2,7 @@
 import torch
 from torch import nn
 import torch.nn.functional as F
+
 torch.manual_seed(0)
 torch.set_default_dtype(torch.float64)
 print('{"status": "ok"}')

@@ -1,4 +1,5 @@
 """Everything is NaN, always."""
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """A loop over a dynamic length: a tracer bakes the example's."""
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """A branch on the batch size: one side is baked into whatever is traced."""
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """Named, nested and missing outputs, an unused and an optional input."""
+
 import torch
 from torch import nn
 

@@ -1,4 +1,5 @@
 """Never ends."""
+
 import torch
 from torch import nn
 

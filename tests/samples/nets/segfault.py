@@ -1,4 +1,5 @@
 """Kills its process."""
+
 import ctypes
 
 import torch

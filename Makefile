@@ -1,0 +1,34 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-zoo test-cuda clean help
+
+demo: .venv/ready ## export and prove the reference networks
+	$(BIN)/exportkit export layers/networks/centered_net.py layers/networks/my_linear_net.py --jobs 2
+	$(BIN)/exportkit check artifacts/centered_net
+
+test: .venv/ready ## lint, types and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 -m "not zoo and not cuda"
+
+test-zoo: .venv/ready ## export real third-party networks: make test-zoo ZOO=FOLDER, with its packages installed
+	EXPORTKIT_ZOO=$(ZOO) $(BIN)/pytest -n 2 -m zoo
+
+test-cuda: .venv/ready ## what needs a GPU; skips with a reason elsewhere
+	$(BIN)/pytest -m cuda -rs
+
+# torch goes first and alone: pip then finds the CPU build where the machine has one.
+.venv/ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
+	touch $@
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+help:
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'

@@ -1,0 +1,111 @@
+"""The walls of docs/architecture.md: a file imports only from floors below its own."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {
+    "errors": 0, "spec": 0,
+    "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 1, "state": 1, "perturb": 1, "float64": 1,
+    "worker": 2, "results": 2, "signature": 2,
+    "load": 3,
+    "sample": 4,
+    "dimensions": 5,
+    "reference": 6, "capture": 6,
+    "formats": 7, "backends": 7, "reporters": 7, "warm": 8,
+    "make": 8, "judge": 8, "doctor": 8, "manifest": 8, "store": 8,
+    "attempts": 9,
+    "pipeline": 10,
+    "summary": 11, "__init__": 12, "cli": 13,
+}  # fmt: skip
+LIGHT = (
+    "errors",
+    "spec",
+    "plugins",
+    "worker",
+    "diagnosis",
+    "golden",
+    "store",
+    "manifest",
+    "attempts",
+    "pipeline",
+    "summary",
+    "cli",
+    "__init__",
+    "doctor",
+)
+HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "onnx_ir", "numpy", "safetensors", "ml_dtypes"}
+
+
+def imports(tree):
+    """Yields (module, whether it stands at the top level) of each import, those inside functions included."""
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "exportkit":
+                for alias in node.names:
+                    yield f"exportkit.{alias.name}", id(node) in top
+            else:
+                yield node.module, id(node) in top
+
+
+def faults(root):
+    """Lists what breaks a wall."""
+    found = []
+    for file in sorted([*root.glob("exportkit/**/*.py"), *root.glob("layers/**/*.py")]):
+        place = file.relative_to(root)
+        tree = ast.parse(file.read_text())
+        if file.stem == "utils":
+            found.append(f"{place}: utils names no idea")
+        if place.parts[0] == "layers":
+            found += [f"{place} imports {name}" for name, _ in imports(tree) if name.split(".")[0] == "exportkit"]
+            continue
+        part = place.parts[1].removesuffix(".py")
+        if part not in FLOORS:
+            found.append(f"{place} has no floor")
+            continue
+        for name, top in imports(tree):
+            words = name.split(".")
+            if words[0] == "layers":
+                found.append(f"{place} imports layers")
+            if top and words[0] in HEAVY and part in LIGHT:
+                found.append(f"{place} imports {words[0]} at the top")
+            if words[0] == "exportkit" and len(words) > 1 and words[1] in FLOORS and FLOORS[words[1]] >= FLOORS[part]:
+                found.append(f"{place} (floor {FLOORS[part]}) imports {words[1]} (floor {FLOORS[words[1]]})")
+    return found
+
+
+def test_no_file_reaches_up():
+    assert faults(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("exportkit/errors.py", "from exportkit import pipeline"),
+        ("exportkit/store.py", "def f():\n    from exportkit.cli import main"),
+        ("exportkit/cli.py", "import torch"),
+        ("exportkit/formats/pt2.py", "from exportkit.formats import onnx"),
+        ("exportkit/load.py", "import layers"),
+        ("exportkit/utils.py", ""),
+        ("exportkit/unheard_of.py", ""),
+        ("layers/basic/one.py", "import exportkit"),
+    ],
+)
+def test_the_walls_can_be_hit(tmp_path, file, text):
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text)
+    assert faults(tmp_path)
+
+
+def test_the_command_line_imports_nothing_heavy():
+    code = "import sys, exportkit.cli, exportkit; print(sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not HEAVY & set(ast.literal_eval(done.stdout))
