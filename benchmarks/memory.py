@@ -7,7 +7,6 @@ Needs psutil. Shared pages count fully in every process that maps them, as the k
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time

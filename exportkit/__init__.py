@@ -46,8 +46,9 @@ def export(net: Any, **options: Any) -> Verdict:
         ExportKitError: the network, the options or the folder cannot be used; nothing was changed.
     """
     from exportkit import pipeline
+    from exportkit.worker import Host
 
-    with pipeline.Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
+    with Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
         return pipeline.export(Request(str(net), **options), server)
 
 
@@ -58,6 +59,7 @@ def check(folder: str | Path, *, provider: str = "cpu") -> Verdict:
         StoreError: a file is missing, extra or changed.
     """
     from exportkit import pipeline
+    from exportkit.worker import Host
 
-    with pipeline.Host.start(()) as server:
+    with Host.start(()) as server:
         return pipeline.check(Path(folder), server, provider)

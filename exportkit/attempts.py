@@ -3,15 +3,17 @@
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
 from exportkit.spec import Artifact, Finding, Network, Report
 from exportkit.worker import Host, Limits
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Listener = Callable[[str], None]
 Attempt = tuple[Artifact | ExportKitError, tuple[str, ...]]  # what was made, and the names of the format's strategies

@@ -1,6 +1,7 @@
 """A live network -> what exporters start from: scripted, traced, exported. Each is made once, on demand, and shared by the formats."""
 
 import functools
+import inspect
 import re
 import traceback
 import warnings
@@ -16,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from exportkit import diagnosis, state
 from exportkit.errors import ExportError
 from exportkit.load import Live, with_forward
-from exportkit.results import is_plain, plain
+from exportkit.results import flatten, is_plain, plain
 from exportkit.spec import Symbol, TensorSpec
 
 _PATH = re.compile(r'File "([^"]+)"')
@@ -73,13 +74,17 @@ class Captures:
         """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows."""
         if isinstance(self.live.module, torch.jit.ScriptModule):
             raise ExportError("a ScriptModule is not traced: it is scripted already")
+        try:
+            return self._trace(self.plain_module())
+        except ExportError as error:
+            if "annot infer type" not in error.what:
+                raise
+            return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
+
+    def _trace(self, module: nn.Module) -> Any:
         args, kwargs = self.arguments()
-        module = self.plain_module()
-        if kwargs:
-            return self._guarded(
-                lambda: torch.jit.trace(module, example_kwarg_inputs=kwargs, strict=False, check_trace=False), "torch.jit.trace"
-            )
-        return self._guarded(lambda: torch.jit.trace(module, args, strict=False, check_trace=False), "torch.jit.trace")
+        given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
+        return self._guarded(lambda: torch.jit.trace(module, **given, strict=False, check_trace=False), "torch.jit.trace")
 
     def exported(self) -> ExportedProgram:
         """Calls torch.export, first without dynamo, then with it.
@@ -99,13 +104,17 @@ class Captures:
             result = self.live.call(self.inputs)
         if is_plain(result):
             return self.live.module
+        return self._with_results(plain)
+
+    def _with_results(self, change: Callable[[Any], Any]) -> nn.Module:
+        """Returns the network with its results in another form."""
         forward = type(self.live.module).forward
 
         @functools.wraps(forward)
-        def in_plain(*args: Any, **kwargs: Any) -> Any:
-            return plain(forward(*args, **kwargs))
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            return change(forward(*args, **kwargs))
 
-        return with_forward(self.live.module, in_plain)
+        return with_forward(self.live.module, changed)
 
     def _export(self) -> ExportedProgram | ExportError:
         if isinstance(self.live.module, torch.jit.ScriptModule):
@@ -114,7 +123,7 @@ class Captures:
         args, kwargs = self.arguments()
         for strict in (False, True):
             try:
-                program = self._guarded(
+                program: ExportedProgram = self._guarded(
                     functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict),
                     "torch.export",
                 )
@@ -128,13 +137,13 @@ class Captures:
 
     def _shapes(self) -> Any:
         """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result."""
-        axes: dict[str, dict[int, Any]] = {name: {} for name in self.inputs}
+        axes: dict[str, Any] = {name: {} for name in self.inputs}
         for symbol in self.symbols:
             for name, axis, _ in symbol.places:
                 axes[name][axis] = Dim.AUTO
-        args, kwargs = self.live.arguments(axes)  # type: ignore[arg-type] - the same tree, filled with axes in place of tensors
-        shapes = [*args, *kwargs.values()]
-        return _tupled(shapes) if shapes else None
+        args, kwargs = self.live.arguments(axes)  # the same tree, filled with axes in place of tensors
+        bound = inspect.signature(self.live.module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
+        return {name: _pruned(shape) for name, shape in bound.items()} or None
 
     def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
         """Runs an exporter; afterwards the module holds nothing of its tracing, and its errors are in words."""
@@ -196,12 +205,8 @@ def _graphs(module: Any) -> Iterator[Any]:
             yield part.graph
 
 
-def _tupled(shapes: Any) -> Any:
-    """Turns the list of arguments into the tuple that torch.export wants; what has no axis at all stays None."""
-    return tuple(_pruned(shape) for shape in shapes)
-
-
 def _pruned(shape: Any) -> Any:
+    """Leaves axes where they stand in nested arguments; what has no axis at all becomes None, as torch.export wants it."""
     if isinstance(shape, dict):
         return {key: value if isinstance(key, int) else _pruned(value) for key, value in shape.items()}
     if isinstance(shape, list | tuple):

@@ -5,13 +5,14 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
 from exportkit import __version__, pipeline
 from exportkit.errors import ExportKitError
 from exportkit.pipeline import FORMATS, Request
+from exportkit.worker import Host, Limits
 
 app = typer.Typer(
     add_completion=False,
@@ -28,7 +29,7 @@ Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913 - one argument an option
     nets: Annotated[list[str], typer.Argument(help="net.py, net.py:name, net.py:model.method, package.module:name or old.pt")],
     to: Annotated[str, typer.Option(help="The parent of the artifact folder.")] = "artifacts",
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: after the file or object.")] = None,
@@ -42,11 +43,11 @@ def export(
     timeout: Timeout = 300.0,
     memory: Annotated[float | None, typer.Option(help="GiB that one process may allocate; default: what the machine has.")] = None,
     jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,  # noqa: FBT002 - typer's way to a flag
-    keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,  # noqa: FBT002
-    golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,  # noqa: FBT002
-    as_json: JsonFlag = False,  # noqa: FBT002
-    traceback: Traceback = False,  # noqa: FBT002
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,
+    keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,
+    golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,
+    as_json: JsonFlag = False,
+    traceback: Traceback = False,
 ) -> None:
     """Export networks and prove each artifact equal to eager PyTorch."""
     requests = [
@@ -61,7 +62,7 @@ def export(
     early, late = (
         (pipeline.PRELOAD, pipeline.JUDGING) if len(nets) == 1 else ((*pipeline.PRELOAD, *pipeline.EXPORTING, *pipeline.JUDGING), ())
     )
-    with pipeline.Host.start(early, late) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
+    with Host.start(early, late) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
         outcomes = list(pool.map(lambda one: _attempt(one, server, progress), requests))
     _print(outcomes, as_json=as_json, traceback=traceback)
 
@@ -71,28 +72,28 @@ def check(
     folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     provider: Provider = "cpu",
     timeout: Timeout = 300.0,
-    as_json: JsonFlag = False,  # noqa: FBT002
-    traceback: Traceback = False,  # noqa: FBT002
+    as_json: JsonFlag = False,
+    traceback: Traceback = False,
 ) -> None:
     """Check artifact folders: digests, then each artifact against its golden cases."""
-    limits = pipeline.Limits(timeout)
-    outcomes: list[dict[str, Any]] = []
-    with pipeline.Host.start(()) as server, _Progress(quiet=as_json) as progress:
-        for folder in folders:
-            outcomes.append(_told(str(folder), lambda f=folder: pipeline.check(f, server, provider, limits, progress.listen(str(f)))))
+    limits = Limits(timeout)
+    with Host.start(()) as server, _Progress(quiet=as_json) as progress:
+        outcomes = [
+            _told(str(folder), lambda f=folder: pipeline.check(f, server, provider, limits, progress.listen(str(f)))) for folder in folders
+        ]
     _print(outcomes, as_json=as_json, traceback=traceback)
 
 
 @app.command()
-def doctor(as_json: JsonFlag = False) -> None:  # noqa: FBT002
+def doctor(as_json: JsonFlag = False) -> None:
     """Show versions, devices and providers, and what keeps one from loading."""
-    with pipeline.Host.start(("torch",)) as server:
-        text = server.run("exportkit.doctor:report", as_json, limits=pipeline.Limits(120.0), stage="examining this machine")
+    with Host.start(("torch",)) as server:
+        text = server.run("exportkit.doctor:report", as_json, limits=Limits(120.0), stage="examining this machine")
     typer.echo(text)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:  # noqa: FBT002
+def root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
     if version:
         typer.echo(f"exportkit {__version__}")
         raise typer.Exit
@@ -114,7 +115,7 @@ class _Progress:
         self.status: Any = None
         self.lock = threading.Lock()
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> Self:
         if not self.quiet and sys.stderr.isatty():
             from rich.console import Console
 
@@ -150,7 +151,7 @@ def _formats(text: str) -> tuple[str, ...]:
     return chosen
 
 
-def _attempt(request: Request, server: pipeline.Host, progress: _Progress) -> dict[str, Any]:
+def _attempt(request: Request, server: Host, progress: _Progress) -> dict[str, Any]:
     return _told(request.target, lambda: pipeline.export(request, server, progress.listen(Path(request.target).name)))
 
 

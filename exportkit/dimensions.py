@@ -122,7 +122,19 @@ def _group(trial: _Trial, places: Sequence[Place]) -> list[tuple[Place, ...]]:
         if candidate and not taken & set(candidate) and trial.step(candidate):
             groups.append(candidate)
             taken |= set(candidate)
+    for place in places:
+        if place not in taken:
+            _join(trial, groups, place)
     return _jointly(trial, groups)
+
+
+def _join(trial: _Trial, groups: list[tuple[Place, ...]], place: Place) -> None:
+    """Adds an axis to a group that grows without it but not it without the group: a mask may have rows that nobody reads."""
+    for number, group in enumerate(groups):
+        sizes = {trial.live.example[name].shape[axis] for name, axis in (*group, place)}
+        if len(sizes) == 1 and trial.step((*group, place)):
+            groups[number] = (place, *group)
+            return
 
 
 def _candidates(trial: _Trial, places: Sequence[Place], taken: set[Place]) -> Iterator[tuple[Place, ...]]:

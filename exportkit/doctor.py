@@ -14,7 +14,7 @@ _LIBRARY = {
 }
 
 
-def report(as_json: bool) -> str:  # noqa: FBT001 - the command line's flag, sent to a child
+def report(as_json: bool) -> str:
     """Examines the machine and returns the text, or JSON, to print."""
     found = examine()
     if as_json:
@@ -36,8 +36,8 @@ def examine() -> dict[str, Any]:
     import torch
 
     devices = [{"kind": "cpu", "name": _processor()}]
-    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        devices.append({"kind": "cuda", "name": torch.cuda.get_device_name(number)})
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    devices += [{"kind": "cuda", "name": torch.cuda.get_device_name(number)} for number in range(count)]
     with contextlib.redirect_stdout(None):
         if len(devices) > 1:
             onnxruntime.preload_dlls()

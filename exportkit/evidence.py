@@ -138,11 +138,11 @@ def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
         loose = [s.undetermined for s in samples if s.undetermined is not None]
         total = sum(s.eager.size for s in samples)
         share = float(sum(int(mask.sum()) for mask in loose)) / total if total else 0.0
-        return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)  # noqa: FBT003 - `exact`, spelled in the class
+        return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)
     dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, dtype))}
     kept = [s for s in samples if s.case not in dropped]
     bands = tuple(band for cluster in _clusters(kept) for band in _bands(cluster, dtype))
-    return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)  # noqa: FBT003
+    return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)
 
 
 def measure(

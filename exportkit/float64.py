@@ -7,7 +7,7 @@ tables compute those in float32 all the same, and `finfo(x.dtype)` changes with 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.utils import _pytree as pytree
@@ -84,15 +84,15 @@ class _Wide(torch.Tensor):
     value: torch.Tensor
 
     @staticmethod
-    def __new__(cls: type["_Wide"], value: torch.Tensor, dtype: torch.dtype) -> "_Wide":
-        made: _Wide = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]  # noqa: SLF001 - torch has no public way
+    def __new__(cls, value: torch.Tensor, dtype: torch.dtype) -> Self:  # noqa: ANN001
+        made: Self = torch.Tensor._make_wrapper_subclass(  # noqa: SLF001 - torch has no public way
             cls, value.shape, strides=value.stride(), storage_offset=value.storage_offset(), dtype=dtype, device=value.device
         )
         made.value = value
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG003 - torch's signature
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         if _Facade.active is None:
             raise RuntimeError(f"an oracle's tensor outlived it: {func}")
         return _Facade.active.run(func, args, kwargs or {})
@@ -103,11 +103,11 @@ class _Wide(torch.Tensor):
     def numpy(self, *, force: bool = False) -> Any:  # noqa: ARG002 - torch's signature
         return self._plain().numpy()
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:  # noqa: ARG002 - numpy's signature
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         array = self._plain().numpy()
         return array if dtype is None else array.astype(dtype)
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # noqa: ARG002 - torch's signature
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"float64 {self.value} as {self.dtype}"
 
     def __deepcopy__(self, memo: Any) -> "_Wide":
@@ -123,7 +123,7 @@ class _Record(TorchDispatchMode):
         super().__init__()
         self._choices = choices
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002 - torch's signature
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         leaves = pytree.tree_leaves(result)
         from_floats = any(isinstance(leaf, torch.Tensor) and leaf.dtype in _WIDE for leaf in pytree.tree_leaves((args, kwargs)))
@@ -152,11 +152,11 @@ class _Facade(TorchDispatchMode):
         _Facade.active = self
         return super().__enter__()
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         _Facade.active = None
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002 - torch's signature
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
 
     def wide(self, tensor: torch.Tensor, *, written: bool = False) -> torch.Tensor:
@@ -177,7 +177,7 @@ class _Facade(TorchDispatchMode):
             return self._shadows[key][1].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
         return tensor.detach().to(_WIDE[tensor.dtype])
 
-    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:  # noqa: C901, PLR0911 - one line for each kind of operator
         """Runs one operator."""
         if not isinstance(func, torch._ops.OpOverload):  # noqa: SLF001 - torch's own class of operators
             return self._higher_order(func, args, kwargs)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 LIMIT = 64 << 20  # bytes of arrays in one file of golden cases
@@ -40,9 +39,7 @@ class Reader:
 
     def read(self, key: str) -> "NDArray[Any]":
         """Returns one array as it was written."""
-        import numpy as np
-
-        value: np.ndarray[Any, Any] = self._file.get_tensor(key)
+        value: NDArray[Any] = self._file.get_tensor(key)
         kind = self._types.get(key)
         if kind == "bfloat16":
             import ml_dtypes

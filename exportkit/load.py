@@ -139,7 +139,7 @@ def _split(target: str) -> tuple[str, str, str]:
     return "", colon, target
 
 
-def _find(file: str, wanted: str, has_inputs: bool) -> tuple[Any, Any, str]:  # noqa: FBT001 - passed on from one place
+def _find(file: str, wanted: str, has_inputs: bool) -> tuple[Any, Any, str]:
     """Runs the user's code and returns (its module, the network, the network's name there)."""
     if file.endswith((".pt", ".pth")):
         return _find_script(Path(file), has_inputs)
@@ -154,7 +154,7 @@ def _find(file: str, wanted: str, has_inputs: bool) -> tuple[Any, Any, str]:  # 
     return module_file, model, label
 
 
-def _find_script(file: Path, has_inputs: bool) -> tuple[Any, nn.Module, str]:  # noqa: FBT001
+def _find_script(file: Path, has_inputs: bool) -> tuple[Any, nn.Module, str]:
     _must_exist(file)
     if not has_inputs:
         raise LoadError(
@@ -247,8 +247,8 @@ def _resolve(module_file: Any, wanted: str) -> tuple[Any, str]:
     own = {n: v for n, v in members.items() if inspect.isclass(v) and issubclass(v, nn.Module) and v.__module__ == module_file.__name__}
     ready = {name: value for name, value in own.items() if not _needed(value)}
     if not instances and len(ready) == 1:
-        name, value = next(iter(ready.items()))
-        return value(), name
+        name, ready_class = next(iter(ready.items()))
+        return ready_class(), name
     candidates = ", ".join(sorted(instances) or sorted(own)) or "none"
     todo = f"Write `model = ...` at module level, or name one: exportkit export {file}:NAME (candidates: {candidates})."
     count = "several networks" if instances or len(ready) > 1 else "no network"
@@ -353,7 +353,7 @@ def _settle_tensor(name: str, value: torch.Tensor) -> torch.Tensor:
 
 def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
     """Puts the network in eval mode and on the CPU."""
-    if any(isinstance(one, torch.nn.parameter.UninitializedTensorMixin) for one in [*model.parameters(), *model.buffers()]):
+    if any(torch.nn.parameter.is_lazy(one) for one in [*model.parameters(), *model.buffers()]):
         raise LoadError(f"{label} has lazy parameters that were never initialised", todo="Run its forward once in the file.")
     devices = {one.device.type for one in [*model.parameters(), *model.buffers()]} - {"cpu"}
     if "meta" in devices:
@@ -407,9 +407,10 @@ def _seed(seed: int) -> None:
 @contextlib.contextmanager
 def _restored(findings: list[Finding]) -> Iterator[None]:
     """Puts back what a file may change for the whole process, and notes what changes results."""
-    cwd, filters = Path.cwd(), warnings.filters[:]
-    warnings.simplefilter("ignore")
-    yield
+    cwd = Path.cwd()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
     if torch.get_default_dtype() != torch.float32:
         text = f"the file sets the default dtype to {torch.get_default_dtype()}; forward runs with float32, as a server would"
         findings.append(Finding("note", "default-dtype", text))
@@ -419,7 +420,6 @@ def _restored(findings: list[Finding]) -> Iterator[None]:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(False)
     os.chdir(cwd)
-    warnings.filters[:] = filters
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or getattr(stream, "closed", False):

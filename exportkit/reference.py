@@ -289,14 +289,15 @@ def _random_operator(live: Live) -> tuple[str, str]:
     from exportkit.worker import user_line
 
     class Watch(TorchDispatchMode):
-        found = ("", "")
+        found: tuple[str, str] = ("", "")
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if not self.found[0] and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
                 self.found = (str(func), user_line())
             return func(*args, **(kwargs or {}))
 
-    with torch.no_grad(), Watch() as watch:
+    watch = Watch()
+    with torch.no_grad(), watch:
         live.call(live.example)
     return watch.found
 
@@ -330,16 +331,16 @@ def _estimate(live: Live) -> float:
         operations = 0
         elements = 0
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             self.operations += 1
             self.elements += result.numel() if isinstance(result, torch.Tensor) else 0
             return result
 
     weight = sum(p.numel() * p.element_size() for p in live.module.parameters())
-    flops = FlopCounterMode(display=False)
+    flops, count = FlopCounterMode(display=False), Count()
     try:
-        with torch.no_grad(), state.preserved(live.module), flops, Count() as count:
+        with torch.no_grad(), state.preserved(live.module), flops, count:
             live.call(live.example)
     except Exception:  # noqa: BLE001 - a network that no dispatch mode can watch is taken for a cheap one
         return weight / 4e9

@@ -191,13 +191,13 @@ def _floats(example: Array, shape: tuple[int, ...], rng: np.random.Generator) ->
         marked = example == distinct[-1]  # a mask in float: 0 and 1, or -inf and 0
         return np.where(_mask(marked, shape, rng), distinct[-1], rng.choice(distinct[:-1], shape))
     if distinct.size == 1 and example.size > 1:
-        return rng.standard_normal(shape) if distinct[0] == 0 else distinct[0] * np.exp(rng.standard_normal(shape) / 2)
+        return np.asarray(rng.standard_normal(shape) if distinct[0] == 0 else distinct[0] * np.exp(rng.standard_normal(shape) / 2))
     if _is_simplex(example):
         raised = np.exp(rng.standard_normal(shape))
-        return raised / raised.sum(-1, keepdims=True)
+        return np.asarray(raised / raised.sum(-1, keepdims=True))
     if finite.min() < 0 < finite.max() or finite.size == 1:
         spread = float(finite.std()) or max(abs(float(finite.mean())), 1.0) / 2
-        values = finite.mean() + spread * rng.standard_normal(shape)
+        values: Array = finite.mean() + spread * rng.standard_normal(shape)
         return np.abs(values) if finite.size == 1 and finite[0] > 0 else values
     one, two, share = rng.choice(finite, shape), rng.choice(finite, shape), rng.random(shape)
     values = one + share * (two - one)
@@ -212,25 +212,27 @@ def _is_sorted(example: Array) -> bool:
     return example.ndim > 0 and example.shape[-1] > 2 and bool((np.diff(example, axis=-1) >= 0).all())  # noqa: PLR2004 - two may be by chance
 
 
-def _mask(example: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _mask(example: Array, shape: tuple[int, ...], rng: np.random.Generator) -> Array:  # noqa: C901 - one form after the other
     """Draws a mask of the example's form: all on, causal, prefixes of rows, or its share of on."""
     if example.size == 0 or example.ndim == 0:
         return rng.random(shape) < 0.5  # noqa: PLR2004 - a coin
-    if example.all() or not example.any():
+    if example.ndim == 1 and (example.all() or not example.any()):
         return np.full(shape, bool(example.all()))
-    if example.ndim > 1 and example.shape[-2] > 1:
+    if example.ndim > 1 and example.shape[-2] > 1 and not example.all() and example.any():
         for triangle in (np.tril, np.triu):
             for shift in (0, -1, 1):
                 if np.array_equal(example, np.broadcast_to(triangle(np.ones(example.shape[-2:], bool), shift), example.shape)):
                     return np.ascontiguousarray(np.broadcast_to(triangle(np.ones(shape[-2:], bool), shift), shape))
     for values, flip in ((example, False), (~example, True)):
         if bool((values[..., :-1] >= values[..., 1:]).all()) and bool(values[..., 0].all()):
-            lengths = rng.integers(1, shape[-1] + 1, shape[:-1]) if shape[-1] else np.zeros(shape[:-1], int)
-            if values.all(-1).any() and lengths.size:
+            lengths = rng.integers(1, max(shape[-1], 1) + 1, shape[:-1])
+            if lengths.size > 1 and values.all(-1).any():
                 lengths.reshape(-1)[0] = shape[-1]
+            if lengths.size and shape[-1] > 1:  # a mask all on would hide what it is for, and which sizes it goes with
+                lengths.reshape(-1)[-1] = rng.integers(1, shape[-1])
             prefix = np.arange(shape[-1]) < np.asarray(lengths)[..., None]
             return ~prefix if flip else prefix
-    drawn = rng.random(shape) < example.mean()
+    drawn: Array = rng.random(shape) < example.mean()
     if example.any(-1).all() and shape[-1]:
         drawn[..., 0] |= ~drawn.any(-1)
     return drawn
@@ -240,10 +242,8 @@ def _integers(example: Array, shape: tuple[int, ...], rng: np.random.Generator, 
     if example.size == 0:
         return np.zeros(shape, example.dtype)
     low, high = int(example.min()), int(example.max())
-    if (low, high) == (0, 1) and example.ndim:
+    if ((low, high) == (0, 1) and example.ndim) or (low == high == 1 and example.ndim > 1):  # the second: an attention mask, all on
         return _mask(example == 1, shape, rng).astype(example.dtype)
-    if low == high == 1 and example.ndim > 1:
-        return np.ones(shape, example.dtype)  # an attention mask with everything on
     if example.ndim and example.shape[-1] > 1 and np.array_equal(example, np.broadcast_to(np.arange(example.shape[-1]), example.shape)):
         return np.ascontiguousarray(np.broadcast_to(np.arange(shape[-1], dtype=example.dtype), shape))
     low, high, full = _bounds(example, low, high, symbols, case)

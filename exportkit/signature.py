@@ -99,7 +99,7 @@ def take_apart(value: Any, name: str, leaves: dict[str, torch.Tensor], baked: di
 
 
 def _positional(signature: inspect.Signature, count: int) -> Iterator[str]:
-    names = []
+    names: list[str] = []
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             names += [f"{parameter.name}_{place}" for place in range(count - len(names))]

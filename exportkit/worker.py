@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from exportkit import diagnosis
 from exportkit.errors import ExportKitError, RunError
@@ -73,27 +73,32 @@ def default_memory() -> int:
     """Returns nine tenths of the memory that the machine or its cgroup allows, in bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            with open(file) as limit:  # noqa: PTH123 - no Path on this light path
-                total = min(total, int(limit.read()))
+        with contextlib.suppress(OSError, ValueError), open(file) as limit:  # noqa: PTH123 - no Path on this light path
+            total = min(total, int(limit.read()))
     return total * 9 // 10
 
 
 class Host:
     """A process that forks children on request: the warm server, or a holder."""
 
-    def __init__(self, control: socket.socket, process: "subprocess.Popen[bytes] | None" = None) -> None:
+    def __init__(self, control: socket.socket, process: "subprocess.Popen[bytes] | None" = None, log: Any = None) -> None:
         self._control = control
         self._process = process
+        self._log = log
         self._lock = threading.Lock()
 
     @classmethod
     def start(cls, preload: Sequence[str], idle: Sequence[str] = ()) -> "Host":
         """Starts a server that imports `preload`, and `idle` whenever nothing is asked of it; returns at once."""
         ours, theirs = socket.socketpair()
-        code = f"import sys; sys.path[:] = {sys.path!r}; from exportkit import worker; worker.serve({theirs.fileno()}, {tuple(preload)!r}, {tuple(idle)!r})"
+        call = f"worker.serve({theirs.fileno()}, {tuple(preload)!r}, {tuple(idle)!r})"
+        code = f"import sys; sys.path[:] = {sys.path!r}; from exportkit import worker; {call}"
         process = subprocess.Popen(
-            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, "-c", code],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # torch.jit writes a set in its order: the same net must give the same bytes
         )
         theirs.close()
         return cls(ours, process)
@@ -128,11 +133,13 @@ class Host:
         """Forks a holder: its function returns (description, held); the description comes back with the holder's handle."""
         task = self.submit(function, *args, limits=limits, stage=stage, on_event=on_event, idle=tuple(idle))
         description = task.result(keep=True)
-        return description, Host(task.channel)
+        return description, Host(task.channel, log=task.log)
 
     def close(self) -> None:
         """Ends the process and all its children."""
         self._control.close()
+        if self._log:
+            self._log.close()
         if self._process:
             try:
                 self._process.wait(2.0)
@@ -140,7 +147,7 @@ class Host:
                 self._process.kill()
                 self._process.wait()
 
-    def __enter__(self) -> "Host":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -152,7 +159,7 @@ class Task:
 
     def __init__(self, channel: socket.socket, log: Any, limits: Limits, stage: str, on_event: Listener | None) -> None:
         self.channel = channel
-        self._log, self._limits, self._stage, self._on_event = log, limits, stage, on_event
+        self.log, self._limits, self._stage, self._on_event = log, limits, stage, on_event
         self._pid = 0
         self._files: list[str] = []
         self._deadline = time.monotonic() + limits.seconds
@@ -213,15 +220,15 @@ class Task:
         return diagnosis.explain(status, self._stage, self._text(), self._files, self._limits.memory or default_memory())
 
     def _text(self) -> str:
-        self._log.seek(0)
-        return str(self._log.read()[-20000:].decode(errors="replace"))
+        self.log.seek(0)
+        return str(self.log.read()[-20000:].decode(errors="replace"))
 
     def _end(self) -> None:
         if self._pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 _killpg(self._pid, signal.SIGKILL)
         self.channel.close()
-        self._log.close()
+        self.log.close()
 
 
 def serve(descriptor: int, preload: Sequence[str], idle: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ class TorchScript:
             from exportkit import calling
         facts = calling.prepare(device)
         try:
-            module: Any = torch.jit.load(folder / artifact.files[0], map_location=device)  # type: ignore[no-untyped-call]
+            module: Any = torch.jit.load(folder / artifact.files[0], map_location=device)
         except Exception as error:
             raise calling.translate(error) from error
 

@@ -50,7 +50,7 @@ def warm() -> None:
         fresh.functions = {key: list(value) for key, value in parsed.functions.items()}
         return fresh
 
-    _registration.ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign,assignment]
+    _registration.ONNXRegistry.from_torchlib = staticmethod(from_torchlib)  # type: ignore[method-assign]
     _registration.ONNXRegistry._exportkit = True  # type: ignore[attr-defined]  # noqa: SLF001 - so that it is done once
 
 
@@ -136,14 +136,14 @@ def _complete_inputs(graph: onnx_ir.Graph, captures: Captures) -> None:
     """Puts back the inputs that an exporter dropped because nothing reads them."""
     if len(graph.inputs) == len(captures.inputs):
         return
-    present = {value.name: value for value in graph.inputs}
+    present = {str(value.name): value for value in graph.inputs}
     completed = []
     for name, tensor in captures.inputs.items():
         shape = onnx_ir.Shape([symbol_at(captures.symbols).get((name, axis), size) for axis, size in enumerate(tensor.shape)])
         dtype = onnx_ir.DataType.from_numpy(tensor.numpy().dtype)
-        completed.append(present.pop(name, None) or onnx_ir.Value(name=name, shape=shape, type=onnx_ir.TensorType(dtype)))
+        completed.append(present.pop(name) if name in present else onnx_ir.Value(name=name, shape=shape, type=onnx_ir.TensorType(dtype)))
     if present:
-        raise ExportError(f"the exporter wrote the inputs {', '.join(map(str, present))}, which the network does not have")
+        raise ExportError(f"the exporter wrote the inputs {', '.join(present)}, which the network does not have")
     graph.inputs[:] = completed
 
 
