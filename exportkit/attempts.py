@@ -36,7 +36,7 @@ class Bench:
     listen: Listener
     provider: str
     opset: int | None
-    runtime: str | None
+    target: str | None
     ort_library: str | None
     evidence: "Future[Any]"
 
@@ -77,7 +77,7 @@ class Bench:
                 attempts,
                 network,
                 self.opset,
-                self.runtime,
+                self.target,
                 self.ort_library,
                 limits=self.limits,
                 stage=f"exporting {', '.join(name for name, _ in wanted)}",

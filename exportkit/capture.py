@@ -16,7 +16,8 @@ from torch.export import Dim, ExportedProgram
 
 from exportkit import diagnosis, state
 from exportkit.errors import ExportError
-from exportkit.load import Live, with_forward
+from exportkit.find import with_forward
+from exportkit.load import Live
 from exportkit.results import flatten, is_plain, plain
 from exportkit.spec import Symbol, TensorSpec
 
@@ -70,16 +71,21 @@ class Captures:
             return module
         return self._guarded(lambda: torch.jit.script(module), "torch.jit.script")
 
-    def traced(self) -> Any:
-        """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows."""
+    def traced(self, *, flat: bool = False) -> Any:
+        """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows.
+
+        Args:
+            flat: give the tensors of the result in one tuple, as ONNX does, whatever forward puts them in.
+        """
         if isinstance(self.live.module, torch.jit.ScriptModule):
             raise ExportError("a ScriptModule is not traced: it is scripted already")
-        try:
-            return self._trace(self.plain_module())
-        except ExportError as error:
-            if "annot infer type" not in error.what:
-                raise
-            return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
+        if not flat:
+            try:
+                return self._trace(self.plain_module())
+            except ExportError as error:
+                if "annot infer type" not in error.what:  # a dict of tensors and of tuples
+                    raise
+        return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
 
     def _trace(self, module: nn.Module) -> Any:
         args, kwargs = self.arguments()
@@ -97,6 +103,17 @@ class Captures:
         if isinstance(self._exported, ExportError):
             raise self._exported
         return self._exported
+
+    def simplified(self) -> ExportedProgram:
+        """Spells the exported program out in plainer operators.
+
+        Raises:
+            ExportError: torch.export does not take the network, or not once more.
+        """
+        from exportkit.simplify import simplified
+
+        args, kwargs = self.arguments()
+        return self._guarded(lambda: simplified(self.exported(), args, kwargs, self._shapes()), "torch.export")  # type: ignore[no-any-return]
 
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""

@@ -52,8 +52,8 @@ def export(  # noqa: PLR0913 - one argument an option
     """Export networks and prove each artifact equal to eager PyTorch."""
     requests = [
         Request(
-            target=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
-            opset=opset, runtime=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
+            net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
+            opset=opset, target=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
             strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user,
         )
         for net in nets
@@ -152,7 +152,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _attempt(request: Request, server: Host, progress: _Progress) -> dict[str, Any]:
-    return _told(request.target, lambda: pipeline.export(request, server, progress.listen(Path(request.target).name)))
+    return _told(request.net, lambda: pipeline.export(request, server, progress.listen(Path(request.net).name)))
 
 
 def _told(target: str, run: Any) -> dict[str, Any]:

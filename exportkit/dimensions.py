@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from exportkit import sample, state
 from exportkit.errors import LoadError
@@ -86,7 +87,8 @@ class _Trial:
         sizes = {symbol.name: symbol.size + moves[symbol.places[0][:2]] for symbol in symbols}
         inputs = sample.draw(self.live, symbols, Case("trial", sizes, "like", "inside", _SEED))
         try:
-            with torch.no_grad(), state.preserved(self.live.module):
+            # The fused kernels of attention read beyond a tensor that is too short; the plain one refuses it.
+            with torch.no_grad(), state.preserved(self.live.module), sdpa_kernel(SDPBackend.MATH):
                 return not (_oddities(self.live.call(inputs)) - self._odd)
         except Exception as error:  # noqa: BLE001 - refusing a size is an answer
             self.last_error = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

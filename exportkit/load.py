@@ -1,20 +1,16 @@
-"""Loads a network file: runs the user's code under a fixed seed, and finds the network and its example inputs. Runs in a child."""
+"""Loads a network: runs the user's code under a fixed seed, and gets the module and its example inputs ready. Runs in a child."""
 
 import contextlib
-import copy
-import difflib
 import functools
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import os
 import random
 import sys
 import types
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from torch import nn
 
 from exportkit import state
 from exportkit.errors import LoadError
+from exportkit.find import find, must_exist, split
 from exportkit.signature import bind, parse_inputs, take_apart
 from exportkit.spec import Finding, Network, Source, TensorSpec, Tree, fill
 from exportkit.worker import report, user_file
@@ -73,40 +70,82 @@ def hold(target: str, inputs: tuple[str, ...] = (), weights: str | None = None, 
     """
     torch.set_num_threads(1)
     findings: list[Finding] = []
-    file, _, wanted = _split(target)
+    file, _, wanted = split(target)
     report(f"loading {target}")
     with _restored(findings):
         _seed(0)
-        module_file, model, label = _find(file, wanted, bool(inputs))
+        module_file, model, label = find(file, wanted, bool(inputs))
         example = _example(module_file, inputs)
+        checks = getattr(module_file, "check_inputs", [])
+        checks = checks() if callable(checks) else checks
     model = _settle(model, label, findings)
     if weights:
         _load_weights(model, Path(weights))
-    tree, tensors, baked = _inputs(model, *example.values_of())
-    findings += [Finding("note", "fixed-argument", f"{key}={value!r} is fixed in the artifacts") for key, value in baked.items()]
-    chosen = name or (wanted.rpartition(".")[2] if wanted else Path(file).stem if file else wanted)
-    source = Source(Path(file).name if file else target, wanted or label, _digest_file(module_file), weights_digest(model))
-    specs = tuple(TensorSpec(key, _dtype(value), tuple(value.shape)) for key, value in tensors.items())
-    checks = [_inputs(model, *_arguments(one))[1] for one in getattr(module_file, "check_inputs", [])]
-    live = Live(
-        Network(chosen, specs, tree, source),
-        model,
-        tensors,
-        checks,
-        example.shapes if example.shapes is not None else getattr(module_file, "dynamic_shapes", None),
-        dict(getattr(module_file, "onnx_translations", {})),
-        dict(getattr(module_file, "accept", {})),
-    )
+    chosen = name or (target.rpartition(":")[2].rpartition(".")[2] if wanted else Path(file).stem)
+    source = Source(Path(file).name if file else target, wanted or label, _digest_file(module_file.__file__), weights_digest(model))
+    if example.shapes is None:
+        example = replace(example, shapes=getattr(module_file, "dynamic_shapes", None))
+    live = _ready(model, example, checks, chosen, source, findings)
+    live.onnx_translations = dict(getattr(module_file, "onnx_translations", {}))
+    live.accept = dict(getattr(module_file, "accept", {}))
     return Loaded(live.network, tuple(findings)), live
+
+
+def hold_object(given: "Given", name: str | None) -> tuple[Loaded, Live]:
+    """Gets a network object of the calling process ready, in a fork of that process.
+
+    Raises:
+        LoadError: the network or its inputs cannot be used.
+    """
+    torch.set_num_threads(1)
+    findings: list[Finding] = []
+    kind = type(given.model)
+    label = name or kind.__name__
+    report(f"reading {label}")
+    with _restored(findings):
+        model = _settle(given.model, label, findings)
+        try:
+            file = inspect.getsourcefile(kind) or ""
+        except TypeError:  # defined in an interactive session
+            file = ""
+        user_file(file)
+        source = Source(Path(file).name or label, kind.__name__, _digest_file(file) if file else "", weights_digest(model))
+        live = _ready(model, _Example(given.example_inputs, given.dynamic_shapes), given.check_inputs, label, source, findings)
+    return Loaded(live.network, tuple(findings)), live
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A network object and what a network file would say of it."""
+
+    model: nn.Module
+    example_inputs: Any
+    dynamic_shapes: Any = None
+    check_inputs: Sequence[Any] = ()
+
+
+def _ready(model: nn.Module, example: "_Example", checks: Sequence[Any], name: str, source: Source, findings: list[Finding]) -> Live:
+    tree, tensors, baked = _inputs(model, *_arguments(example.value))
+    findings += [Finding("note", "fixed-argument", f"{key}={value!r} is fixed in the artifacts") for key, value in baked.items()]
+    specs = tuple(TensorSpec(key, _dtype(value), tuple(value.shape)) for key, value in tensors.items())
+    checked = [_inputs(model, *_arguments(one))[1] for one in checks]
+    for number, one in enumerate(checked):
+        if (found := _form(one)) != (expected := _form(tensors)):
+            raise LoadError(f"check_inputs[{number}] holds {found}, the example {expected}", where=source.file)
+    return Live(Network(name, specs, tree, source), model, tensors, checked, example.shapes)
+
+
+def _form(tensors: Mapping[str, torch.Tensor]) -> str:
+    return ", ".join(f"{name}: {_dtype(value)} of rank {value.ndim}" for name, value in tensors.items())
 
 
 def weights_digest_of(target: str, inputs: tuple[str, ...] = (), weights: str | None = None) -> str:
     """Loads a target once more, under another seed, and returns the digest of its weights."""
     torch.set_num_threads(1)
-    file, _, wanted = _split(target)
+    file, _, wanted = split(target)
     with _restored([]):
         _seed(1)
-        _, model, label = _find(file, wanted, bool(inputs))
+        _, model, label = find(file, wanted, bool(inputs))
     model = _settle(model, label, [])
     if weights:
         _load_weights(model, Path(weights))
@@ -126,183 +165,6 @@ def weights_digest(model: nn.Module) -> str:
 class _Example:
     value: Any
     shapes: Any = None
-
-    def values_of(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return _arguments(self.value)
-
-
-def _split(target: str) -> tuple[str, str, str]:
-    """Splits "net.py:object" into the file ("" for "package.module:name"), a colon, and the object."""
-    file, colon, wanted = target.partition(":")
-    if file.endswith((".py", ".pt", ".pth")) or not colon:
-        return file, colon, wanted
-    return "", colon, target
-
-
-def _find(file: str, wanted: str, has_inputs: bool) -> tuple[Any, Any, str]:
-    """Runs the user's code and returns (its module, the network, the network's name there)."""
-    if file.endswith((".pt", ".pth")):
-        return _find_script(Path(file), has_inputs)
-    if file:
-        module_file = _run_file(Path(file))
-    else:
-        package, _, wanted = wanted.partition(":")
-        sys.path.insert(0, str(Path.cwd()))
-        module_file = importlib.import_module(package)
-        user_file(str(module_file.__file__))
-    model, label = _resolve(module_file, wanted)
-    return module_file, model, label
-
-
-def _find_script(file: Path, has_inputs: bool) -> tuple[Any, nn.Module, str]:
-    _must_exist(file)
-    if not has_inputs:
-        raise LoadError(
-            "a TorchScript file holds no example inputs", where=file.name, todo='Add --input "x: float32[batch, 64]" for each input.'
-        )
-    try:
-        model = torch.jit.load(file, map_location="cpu")
-    except RuntimeError as error:
-        raise LoadError(f"is no TorchScript file: {str(error).splitlines()[0]}", where=file.name) from error
-    return types.SimpleNamespace(__file__=str(file)), model, file.stem
-
-
-def _must_exist(file: Path) -> None:
-    if file.is_dir():
-        raise LoadError("is a folder", where=str(file), todo="Name the network file in it, as in `exportkit export net.py`.")
-    if not file.exists():
-        folder = file.parent if file.parent.is_dir() else Path()
-        close = difflib.get_close_matches(file.name, [one.name for one in folder.glob("*.py")], 3)
-        raise LoadError("there is no such file", where=str(file), todo=f"Did you mean {' or '.join(close)}?" if close else "")
-
-
-def _run_file(file: Path) -> types.ModuleType:
-    _must_exist(file)
-    if file.suffix != ".py":
-        raise LoadError(
-            "is no Python file", where=str(file), todo="Name a .py file with `model` and `example_inputs`, or a TorchScript .pt."
-        )
-    file = file.absolute()
-    user_file(str(file))
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, str(file.parent))
-    name = file.stem if file.stem not in sys.modules else f"{file.stem}_of_user"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    with _errors_of_import(file):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def _errors_of_import(file: Path) -> Iterator[None]:
-    """Says in words what running the user's file raised."""
-    try:
-        yield
-    except SyntaxError as error:
-        where = f"{Path(error.filename or file).name}:{error.lineno}"
-        raise LoadError(f"SyntaxError: {error.msg}: {(error.text or '').strip()}", where=where) from error
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        raise LoadError(
-            f"cannot import {error.name}", where=_line(error, file), todo=f"pip install {package}, into the environment of exportkit."
-        ) from error
-    except SystemExit as error:
-        raise LoadError(
-            f"calls SystemExit({error.code!r}) while it is imported",
-            where=_line(error, file),
-            todo="Guard it with `if __name__ == '__main__':`.",
-        ) from error
-    except (AssertionError, RuntimeError) as error:
-        if "CUDA" not in str(error) and "NVIDIA" not in str(error):
-            raise
-        todo = "Keep the network on the CPU in the file; exportkit moves it where it must run."
-        raise LoadError(f"wants CUDA, which is not here: {str(error).splitlines()[0]}", where=_line(error, file), todo=todo) from error
-
-
-def _line(error: BaseException, file: Path) -> str:
-    line, step = 0, error.__traceback__
-    while step:
-        if step.tb_frame.f_code.co_filename == str(file):
-            line = step.tb_lineno
-        step = step.tb_next
-    return f"{file.name}:{line}" if line else file.name
-
-
-def _resolve(module_file: Any, wanted: str) -> tuple[Any, str]:
-    """Finds the network in the user's module."""
-    file = Path(module_file.__file__).name
-    if wanted:
-        return _resolve_name(module_file, wanted, file), wanted
-    if hasattr(module_file, "model"):
-        return _instance(module_file.model, "model", file), "model"
-    members = {name: value for name, value in vars(module_file).items() if not name.startswith("_")}
-    instances = {name: value for name, value in members.items() if isinstance(value, nn.Module)}
-    if len({id(value) for value in instances.values()}) == 1:
-        name, value = next(iter(instances.items()))
-        return value, name
-    own = {n: v for n, v in members.items() if inspect.isclass(v) and issubclass(v, nn.Module) and v.__module__ == module_file.__name__}
-    ready = {name: value for name, value in own.items() if not _needed(value)}
-    if not instances and len(ready) == 1:
-        name, ready_class = next(iter(ready.items()))
-        return ready_class(), name
-    candidates = ", ".join(sorted(instances) or sorted(own)) or "none"
-    todo = f"Write `model = ...` at module level, or name one: exportkit export {file}:NAME (candidates: {candidates})."
-    count = "several networks" if instances or len(ready) > 1 else "no network"
-    raise LoadError(f"has {count} and no `model`", where=file, todo=todo)
-
-
-def _resolve_name(module_file: Any, wanted: str, file: str) -> Any:
-    name, _, method = wanted.partition(".")
-    if not hasattr(module_file, name):
-        close = difflib.get_close_matches(name, dir(module_file), 1)
-        raise LoadError(f"has no {name}", where=file, todo=f"Did you mean {close[0]}?" if close else "")
-    model = _instance(getattr(module_file, name), name, file)
-    for part in method.split(".")[:-1] if method else []:
-        model = getattr(model, part)
-    if not method:
-        return model
-    last = method.rpartition(".")[2]
-    found = getattr(type(model), last, None)
-    if not callable(found):
-        raise LoadError(f"{name} has no method {last}", where=file)
-    return with_forward(model, found)
-
-
-def with_forward(model: nn.Module, function: Any) -> nn.Module:
-    """Returns the module with another forward, sharing all else: no wrapper, so parameters keep their names."""
-    clone = copy.copy(model)
-    clone.__class__ = type(type(model).__name__, (type(model),), {"forward": function, "__module__": type(model).__module__})
-    return clone
-
-
-def _instance(value: Any, name: str, file: str) -> Any:
-    if isinstance(value, nn.Module):
-        return value
-    if not callable(value):
-        raise LoadError(f"{name} is a {type(value).__name__}, expected an nn.Module or a function that returns one", where=file)
-    if missing := _needed(value):
-        kind = "class" if inspect.isclass(value) else "function"
-        arguments = ", ".join(missing)
-        todo = f"Write {name} = {getattr(value, '__name__', name)}({', '.join(f'{one}=...' for one in missing)})."
-        raise LoadError(
-            f"{name} is the {kind} {getattr(value, '__name__', name)}, which needs arguments ({arguments})", where=file, todo=todo
-        )
-    made = value()
-    if not isinstance(made, nn.Module):
-        raise LoadError(f"{name}() returns a {type(made).__name__}, expected an nn.Module", where=file)
-    return made
-
-
-def _needed(function: Any) -> list[str]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def _example(module_file: Any, texts: tuple[str, ...]) -> _Example:
@@ -375,7 +237,7 @@ def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
 
 
 def _load_weights(model: nn.Module, file: Path) -> None:
-    _must_exist(file)
+    must_exist(file)
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -435,5 +297,5 @@ def _dtype(tensor: torch.Tensor) -> str:
     return _dtype_names()[tensor.dtype]
 
 
-def _digest_file(module_file: Any) -> str:
-    return hashlib.sha256(Path(module_file.__file__).read_bytes()).hexdigest()
+def _digest_file(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -30,7 +30,7 @@ def strategies(name: str) -> tuple[str, ...]:
 
 
 def make(
-    live: Live, attempts: Sequence[tuple[str, int, Path]], network: Network, opset: int | None, runtime: str | None, ort_library: str | None
+    live: Live, attempts: Sequence[tuple[str, int, Path]], network: Network, opset: int | None, target: str | None, ort_library: str | None
 ) -> dict[str, Result]:
     """Makes each attempt's artifact; one that fails leaves its error in the artifact's place.
 
@@ -38,7 +38,7 @@ def make(
         attempts: (format, number of the strategy, folder for its files).
         network: with the dimensions that shall vary as its symbols.
         opset: the ONNX opset to write, None for the exporter's own.
-        runtime: "onnxruntime==1.20", the oldest runtime that must load the file.
+        target: "onnxruntime==1.20", the oldest runtime that must load the file.
     """
     torch.set_num_threads(1)
     live.network = network
@@ -46,7 +46,7 @@ def make(
     inputs = sample.draw(live, network.symbols, case)
     names = tuple(spec.name for spec in network.outputs)
     captures = Captures(live, inputs, network.symbols, names)
-    options = Options(opset, live.onnx_translations, runtime, bool(ort_library))
+    options = Options(opset, live.onnx_translations, target, bool(ort_library))
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
         plugin, names = plugins.load("formats", name), strategies(name)
@@ -58,6 +58,13 @@ def make(
         except ExportKitError as error:
             made[name] = Result(error, names)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
-            first = str(error).strip().splitlines()
-            made[name] = Result(ExportError(f"{type(error).__name__}: {first[0][:300] if first else ''}"), names)
+            made[name] = Result(ExportError(_deepest(error)), names)
     return made
+
+
+def _deepest(error: BaseException) -> str:
+    """Returns the first line of the exception that the others were raised from: exporters wrap it in advice to themselves."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:300] if text else ''}"

@@ -29,12 +29,13 @@ class Request:
     """What to export, and how: the command line's options, by the same names.
 
     Attributes:
-        runtime: "onnxruntime==1.20": refuse what that runtime cannot load (`--target`).
+        net: net.py, net.py:name, package.module:name or old.pt.
+        target: "onnxruntime==1.20": refuse what that runtime cannot load.
         timeout: wall seconds that one step of user code, an exporter or a runtime may take.
         memory: bytes that one process may allocate; None for what the machine has.
     """
 
-    target: str
+    net: str
     to: str = "artifacts"
     name: str | None = None
     formats: tuple[str, ...] = FORMATS
@@ -42,7 +43,7 @@ class Request:
     weights: str | None = None
     provider: str = "cpu"
     opset: int | None = None
-    runtime: str | None = None
+    target: str | None = None
     ort_library: str | None = None
     timeout: float = 300.0
     memory: int | None = None
@@ -74,8 +75,11 @@ class Verdict:
         return next(name for name in order if name in [one.outcome for one in self.made])
 
 
-def export(request: Request, server: Host, listen: Listener = lambda _: None) -> Verdict:
+def export(request: Request, server: Host, listen: Listener = lambda _: None, given: Any = None) -> Verdict:
     """Exports one network and publishes what is proven.
+
+    Args:
+        given: a `load.Given`: a network object in place of the file that `request.net` names.
 
     Raises:
         ExportKitError: the network, the request or the folder cannot be used; nothing was changed.
@@ -83,26 +87,16 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None) ->
     started = time.monotonic()
     limits = Limits(request.timeout, request.memory)
     provider = _provider(request, server, limits)
-    loaded, holder = server.hold(
-        "exportkit.load:hold",
-        request.target,
-        request.inputs,
-        request.weights,
-        request.name,
-        limits=limits,
-        stage=f"loading {request.target}",
-        on_event=listen,
-        idle=EXPORTING,
-    )
+    loaded, holder = _hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
         (work / "cases").mkdir(parents=True)
-        again = lanes.submit(_load_again, request, server, limits, loaded.network)
+        again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         evidence = lanes.submit(_reference, holder, survey, work / "cases", limits, listen)
         bench = Bench(
-            server, holder, work, limits, listen, provider, request.opset, request.runtime, request.ort_library, evidence,
+            server, holder, work, limits, listen, provider, request.opset, request.target, request.ort_library, evidence,
         )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
@@ -113,7 +107,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None) ->
                 todo="Keep all state that changes the result in the inputs and outputs.",
             )
         network = replace(network, outputs=proof.outputs)
-        findings = (*loaded.findings, *survey.findings, *again.result(), *_drops(proof.dropped))
+        findings = (*loaded.findings, *survey.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
@@ -148,6 +142,15 @@ def check(folder: Path, server: Host, provider: str = "cpu", limits: Limits | No
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
 
 
+def _hold(request: Request, server: Host, limits: Limits, listen: Listener, given: Any) -> tuple[Any, Host]:
+    """Loads the network into a holder: a fork of the server, or of this process where the caller gave an object."""
+    stage = f"loading {request.net}"
+    if given is not None:
+        return Host.fork_caller("exportkit.load:hold_object", given, request.name, limits=limits, stage=stage, on_event=listen)
+    call = ("exportkit.load:hold", request.net, request.inputs, request.weights, request.name)
+    return server.hold(*call, limits=limits, stage=stage, on_event=listen, idle=EXPORTING)
+
+
 def _provider(request: Request, server: Host, limits: Limits) -> str:
     if request.provider != "auto":
         return request.provider
@@ -163,7 +166,7 @@ def _reference(holder: Host, survey: Any, folder: Path, limits: Limits, listen: 
 
 def _load_again(request: Request, server: Host, limits: Limits, network: Network) -> tuple[Finding, ...]:
     """Loads the file a second time, in a fresh process under another seed."""
-    call = ("exportkit.load:weights_digest_of", request.target, request.inputs, request.weights)
+    call = ("exportkit.load:weights_digest_of", request.net, request.inputs, request.weights)
     try:
         digest = server.run(*call, limits=limits, stage="loading a second time")
     except ExportKitError as error:

@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -81,9 +82,10 @@ def default_memory() -> int:
 class Host:
     """A process that forks children on request: the warm server, or a holder."""
 
-    def __init__(self, control: socket.socket, process: "subprocess.Popen[bytes] | None" = None, log: Any = None) -> None:
+    def __init__(self, control: socket.socket, process: "subprocess.Popen[bytes] | None" = None, pid: int = 0, log: Any = None) -> None:
         self._control = control
         self._process = process
+        self._pid = pid
         self._log = log
         self._lock = threading.Lock()
 
@@ -135,11 +137,35 @@ class Host:
         description = task.result(keep=True)
         return description, Host(task.channel, log=task.log)
 
+    @classmethod
+    def fork_caller(cls, function: str, *args: Any, limits: Limits, stage: str, on_event: Listener | None = None) -> "tuple[Any, Host]":
+        """Forks the calling process itself into a holder: `args` need not be picklable (a network object of a notebook)."""
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the holder
+        caller = os.getpid()
+        with warnings.catch_warnings():
+            # Python warns of threads, whose locks a fork may hold; torch's wait idle, and the child takes one thread.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = _fork()
+        if pid == 0:
+            ours.close()
+            _be_child(caller, theirs, log.fileno(), (function, args, limits, stage, ()), ())
+        theirs.close()
+        task = Task(ours, log, limits, stage, on_event)
+        try:
+            description = task.result(keep=True)
+        except BaseException:
+            os.waitpid(pid, 0)
+            raise
+        return description, cls(ours, pid=pid, log=log)
+
     def close(self) -> None:
         """Ends the process and all its children."""
         self._control.close()
         if self._log:
             self._log.close()
+        if self._pid:
+            os.waitpid(self._pid, 0)
         if self._process:
             try:
                 self._process.wait(2.0)

@@ -56,7 +56,15 @@ def warm() -> None:
 
 def write_exported(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the exported program."""
-    program = captures.exported()
+    return _convert(captures.exported(), captures, folder, options, "exported")
+
+
+def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
+    """Converts the exported program after what ONNX lacks is spelled out."""
+    return _convert(captures.simplified(), captures, folder, options, "simplified")
+
+
+def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     with _quiet():
         converted = torch.onnx.export(
             program,
@@ -67,7 +75,7 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
             verbose=False,
         )
     assert converted is not None
-    return _finish(converted.model, captures, folder, options, "exported")
+    return _finish(converted.model, captures, folder, options, strategy)
 
 
 def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:
@@ -75,7 +83,7 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
-    return _write_legacy(captures.traced(), captures, folder, options, "traced")
+    return _write_legacy(captures.traced(flat=True), captures, folder, options, "traced")
 
 
 def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
@@ -257,7 +265,12 @@ def _quiet() -> Any:
 @dataclass(frozen=True, slots=True)
 class Onnx:
     suffix: str = ".onnx"
-    strategies: tuple[tuple[str, Any], ...] = (("exported", write_exported), ("scripted", write_scripted), ("traced", write_traced))
+    strategies: tuple[tuple[str, Any], ...] = (
+        ("exported", write_exported),
+        ("simplified", write_simplified),
+        ("scripted", write_scripted),
+        ("traced", write_traced),
+    )
 
 
 PLUGIN = Onnx()
