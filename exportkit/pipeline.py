@@ -206,7 +206,8 @@ def _publish(staging: store.Staging, verdict: Verdict, good: Sequence[Made], pro
         "accept": proof.trial.accept,
     }
     data = manifest.compose(verdict.network, good, cases, proof.trial.budgets, evidence, verdict.findings)
-    return staging.publish(data, {"seconds": dict(verdict.seconds), "host": manifest.host()})
+    staging.publish(data, {"seconds": dict(verdict.seconds), "host": manifest.host()})
+    return Path(request.to) / staging.target.name
 
 
 def _drops(dropped: Mapping[str, str]) -> tuple[Finding, ...]:

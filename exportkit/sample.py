@@ -48,6 +48,7 @@ _PRIMES = (
 _FEW = 3  # a float input of at most so many distinct values is a mask or a flag
 _GROWTH = 6  # a case holds at most so many times the example's elements
 _SAME_SIZE_DRAWS = 4
+_ALONE = 3  # so many dimensions also vary one at a time
 
 
 def plan(network: Network, checks: int) -> tuple[Case, ...]:
@@ -123,8 +124,10 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
         lambda symbol, place: _allowed(symbol, _prime(max(2, symbol.size // 2) + place)),
         lambda symbol, place: _allowed(symbol, symbol.size + 2 + place),
     ]
-    for choose in choices:
-        sizes = {symbol.name: choose(symbol, place) for place, symbol in enumerate(symbols)}
+    together = [{symbol.name: choose(symbol, place) for place, symbol in enumerate(symbols)} for choose in choices]
+    # Each alone, too: an artifact that keeps one dimension and loses another is judged at the other's own size.
+    alone = [{**seen[0], one.name: size} for one in symbols[:_ALONE] for size in {choices[1](one, 0), choices[2](one, 0)}]
+    for sizes in [*together, *(alone if len(symbols) > 1 else [])]:
         if sizes not in seen and _elements(network, sizes) <= max(_GROWTH * _elements(network, seen[0]), 4096):
             seen.append(sizes)
             yield sizes

@@ -326,6 +326,7 @@ def _be_child(server: int, channel: socket.socket, log: int, request: Any, held:
         _die_with_parent(server)
         _write(channel, ("pid", os.getpid()))
         _confine(log, limits)
+        warnings.simplefilter("ignore")  # nobody reads them here; a caller's filter may even make them errors
         module, _, name = function.partition(":")
         answer = getattr(importlib.import_module(module), name)(*held, *args)
         _write(channel, ("file", list(_user_files)))

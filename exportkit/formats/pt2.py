@@ -5,24 +5,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 from exportkit.capture import Captures, Options, signature_of
 from exportkit.spec import Artifact
 
 
-def write(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001 - every strategy's signature
-    """Saves the exported program; the signature is read back from the file."""
+def write_exported(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001 - every strategy's signature
+    return _save(captures.exported(), captures, folder, "exported")
+
+
+def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    """Spells operators out: one that a package of the network registers does not load where the package is not installed."""
+    return _save(captures.simplified(), captures, folder, "simplified")
+
+
+def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: str) -> Artifact:
+    """Saves the program; the signature is read back from the file."""
     file = f"{captures.name}.pt2"
-    torch.export.save(captures.exported(), folder / file)
-    program = torch.export.load(folder / file)
-    ranges = {str(symbol): str(bounds) for symbol, bounds in program.range_constraints.items()}
-    return Artifact("pt2", (file,), "exported", signature_of(program, captures), (), {"ranges": ranges})
+    torch.export.save(program, folder / file)
+    loaded = torch.export.load(folder / file)
+    ranges = {str(symbol): str(bounds) for symbol, bounds in loaded.range_constraints.items()}
+    return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), {"ranges": ranges})
 
 
 @dataclass(frozen=True, slots=True)
 class Pt2:
     suffix: str = ".pt2"
-    strategies: tuple[tuple[str, Any], ...] = (("exported", write),)
+    strategies: tuple[tuple[str, Any], ...] = (("exported", write_exported), ("simplified", write_simplified))
 
 
 PLUGIN = Pt2()
