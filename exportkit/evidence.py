@@ -314,7 +314,8 @@ def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
     for sample in cluster:
         groups, largest = _groups(sample), _scale(sample) or 1.0
         oracle = widen(sample.oracle)
-        runs = [np.abs(widen(run) - oracle) / largest for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
+        with np.errstate(invalid="ignore"):  # what is not finite is left out below
+            runs = [np.abs(widen(run) - oracle) / largest for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
         for group in np.unique(groups[groups > -2]):  # noqa: PLR2004 - the code of "not finite", see _groups
             pool = pools.setdefault(int(group), _Pool((int(group),), [], []))
             inside = groups == group

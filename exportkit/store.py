@@ -87,11 +87,12 @@ def stage(parent: Path, name: str) -> Iterator[Staging]:
     with _in_words(target):
         made = _make_parents(parent)
         _refuse_foreign(target)
-        _remove_stale(parent, name)
-        folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=parent))
-    owned = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        with _locked(parent):  # nobody looks for dead stagings between the folder's making and its lock
+            _remove_stale(parent, name)
+            folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=parent))
+            owned = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(owned, fcntl.LOCK_EX)  # while it is held, no other export takes the folder for a dead one's
     try:
-        fcntl.flock(owned, fcntl.LOCK_EX)  # while it is held, no other export takes the folder for a dead one's
         yield Staging(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

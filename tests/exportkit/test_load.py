@@ -1,0 +1,118 @@
+"""Network files: what is found in them, and what is said of those that cannot be used."""
+
+import pytest
+import torch
+
+from exportkit import load
+from exportkit.errors import LoadError
+
+HEAD = "import torch\nfrom torch import nn\n"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def to(text, name="net.py"):
+        (tmp_path / name).write_text(HEAD + text)
+        return name
+
+    return to
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = nn.Linear(2, 3)\nexample_inputs = torch.randn(4, 2)",
+        "model = lambda: nn.Linear(2, 3)\nexample_inputs = lambda: (torch.randn(4, 2),)",
+        "the_only_one = nn.Linear(2, 3)\nexample_inputs = {'input': torch.randn(4, 2)}",
+        "class Net(nn.Linear):\n    def __init__(self): super().__init__(2, 3)\nexample_inputs = [torch.randn(4, 2)]",
+        "def model(): return nn.Linear(2, 3)\ndef example_inputs(): return torch.randn(4, 2)",
+    ],
+)
+def test_forms_of_a_network_file(write, text):
+    loaded, live = load.hold(write(text))
+    assert [(spec.name, spec.dtype, spec.shape) for spec in loaded.network.inputs] == [("input", "float32", (4, 2))]
+    assert not live.module.training
+    assert loaded.network.name == "net"
+
+
+def test_a_name_and_a_method_are_taken_and_name_the_artifact(write):
+    text = """
+class Coder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+    def forward(self, x): raise RuntimeError
+    def encode(self, codes): return self.linear(codes)
+tagger = Coder()
+example_inputs = torch.randn(4, 2)
+"""
+    loaded, live = load.hold(write(text) + ":tagger.encode")
+    assert (loaded.network.name, loaded.network.inputs[0].name) == ("encode", "codes")
+    assert live.call(live.example).shape == (4, 3)
+    assert "linear.weight" in dict(live.module.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model = nn.Linear(2, 3)", "has no example_inputs"),
+        ("x = 1", "no network and no `model`"),
+        ("a, b = nn.Linear(2, 3), nn.Linear(2, 3)", "several networks.*candidates: a, b"),
+        ("model = nn.Linear\nexample_inputs = torch.randn(1)", "needs arguments"),
+        ("model = 7\nexample_inputs = torch.randn(1)", "model is a int"),
+        ("model = lambda: 7\nexample_inputs = torch.randn(1)", "returns a int"),
+        ("import nothing_of_this_name", r"net.py:3.*cannot import nothing_of_this_name"),
+        ("def f(:\n  pass", r"net.py:3.*SyntaxError"),
+        ("raise SystemExit(0)", "SystemExit"),
+        ("model = nn.Linear(2, 3)\nexample_inputs = (1, 2, 3)", "does not take the 3"),
+        ("model = nn.Linear(2, 3)\nexample_inputs = object()", "holds a object"),
+        ("model = nn.Linear(2, 3, device='meta')\nexample_inputs = torch.randn(1, 2)", "meta device"),
+        ("model = nn.LazyLinear(3)\nexample_inputs = torch.randn(1, 2)", "lazy"),
+        ("model = nn.Linear(2, 3)\nexample_inputs = torch.randn(1, 2)\ncheck_inputs = [torch.randn(2)]", "check_inputs"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_its_fault(write, text, words):
+    with pytest.raises(LoadError, match=f"(?s){words}"):
+        load.hold(write(text))
+
+
+def test_a_missing_file_names_one_of_a_similar_name(write):
+    write("", "network.py")
+    with pytest.raises(LoadError, match=r"networks.py.*no such file(?s:.*)Did you mean network.py"):
+        load.hold("networks.py")
+
+
+def test_inputs_on_the_command_line_replace_the_example_and_name_its_dimensions(write):
+    name = write("model = nn.Linear(2, 3)")
+    loaded, live = load.hold(name, ("input: float32[rows, 2]",))
+    assert loaded.network.inputs[0].shape[1] == 2
+    assert live.dynamic_shapes == {"input": {0: "rows"}}
+    for wrong in ("input float32", "input: float33[2]", "input: float32[a b]"):
+        with pytest.raises(LoadError):
+            load.hold(name, (wrong,))
+
+
+def test_weights_are_loaded_strictly(write, tmp_path):
+    name = write("model = nn.Linear(2, 3)\nexample_inputs = torch.randn(1, 2)")
+    torch.save({"weight": torch.full((3, 2), 7.0), "bias": torch.zeros(3)}, tmp_path / "w.pt")
+    assert load.hold(name, weights=str(tmp_path / "w.pt"))[1].module.weight[0, 0] == 7
+    torch.save({"weight": torch.zeros(3, 5), "other": torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(LoadError, match=r"missing: bias; unexpected: other; of another shape: weight"):
+        load.hold(name, weights=str(tmp_path / "w.pt"))
+
+
+def test_the_files_changes_to_the_process_are_undone(write, tmp_path):
+    text = "import os, sys\nos.chdir('/')\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\n"
+    loaded, _ = load.hold(write(text + "model = nn.Linear(2, 3).float()\nexample_inputs = torch.randn(4, 2).float()"))
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()
+    assert any(finding.code == "default-dtype" for finding in loaded.findings)
+
+
+def test_two_loads_of_one_file_draw_the_same_weights(write):
+    name = write("model = nn.Linear(2, 3)\nexample_inputs = torch.randn(4, 2)")
+    digests = {load.hold(name)[0].network.source.weights_digest for _ in range(2)}
+    assert len(digests) == 1
+    assert load.weights_digest_of(name) not in digests  # another seed: the file initialises at random

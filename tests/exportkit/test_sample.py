@@ -1,0 +1,109 @@
+"""Drawn cases: like the example, at sizes the export never saw, the same every time."""
+
+import numpy as np
+import pytest
+import torch
+
+from exportkit import sample
+from exportkit.spec import Case, Network, Source, Symbol, TensorSpec
+
+BATCH = Symbol("batch", (("x", 0, 0),), 4)
+LENGTH = Symbol("length", (("x", 1, 0), ("mask", 1, 0)), 6)
+
+
+def case(seed=5, **sizes):
+    return Case("drawn", sizes, "like", "inside", seed)
+
+
+def network(*symbols):
+    specs = (TensorSpec("x", "float32", (4, 6)), TensorSpec("mask", "bool", (4, 6)))
+    return Network("net", specs, {}, Source("", "", "", ""), symbols)
+
+
+def test_a_case_draws_the_same_bits_again_and_another_seed_others():
+    x = torch.randn(4, 6)
+    one, two, other = (sample.draw_one("x", x, (), case(seed)) for seed in (5, 5, 6))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_axes_take_their_symbols_size_and_offset():
+    symbol = Symbol("t", (("x", 0, 0), ("x", 1, 2)), 4)
+    assert sample.draw_one("x", torch.randn(4, 6), (symbol,), case(t=9)).shape == (9, 11)
+
+
+def test_plan_holds_one_a_prime_and_a_larger_size_and_each_dimension_alone():
+    cases = sample.plan(network(BATCH, LENGTH), checks=2)
+    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in cases if one.kind == "like"]
+    assert any(1 in size for size in sizes)
+    assert any(batch > 4 and length > 6 for batch, length in sizes)
+    assert any(batch != 4 and length == 6 for batch, length in sizes)
+    assert any(batch == 4 and length != 6 for batch, length in sizes)
+    assert sum(one.kind == "check" for one in cases) == 2
+    assert sum(one.domain == "inside" for one in cases) >= 8
+    assert {"zeros", "huge", "nan", "masked"} <= {one.kind for one in cases if one.domain == "outside"}
+
+
+def test_sizes_keep_a_step_and_bounds():
+    side = Symbol("side", (("x", 0, 0),), 64, step=32, low=32, high=128)
+    for one in sample.plan(network(side), 0):
+        assert one.sizes["side"] % 32 == 0
+        assert 32 <= one.sizes["side"] <= 128
+
+
+def test_sizes_for_capture_are_distinct_and_neither_zero_nor_one():
+    symbols = [Symbol(name, ((name, 0, 0),), size) for name, size in (("a", 1), ("b", 2), ("c", 2), ("d", 1))]
+    sizes = sample.sizes_for_capture(symbols)
+    assert len(set(sizes.values())) == 4
+    assert min(sizes.values()) >= 2
+
+
+def test_integers_stay_in_the_examples_range():
+    ids = torch.tensor([[3, 80], [17, 9]])
+    drawn = sample.draw_one("ids", ids, (Symbol("n", (("ids", 0, 0),), 2),), case(n=50))
+    assert drawn.dtype == torch.int64
+    assert drawn.min() >= 3
+    assert drawn.max() <= 80
+    assert len(drawn.unique()) > 10
+
+
+@pytest.mark.parametrize("kind", [np.tril, np.triu])
+def test_a_causal_mask_stays_causal(kind):
+    mask = torch.from_numpy(kind(np.ones((6, 6), bool)))
+    symbol = Symbol("t", (("mask", 0, 0), ("mask", 1, 0)), 6)
+    assert np.array_equal(sample.draw_one("mask", mask, (symbol,), case(t=9)).numpy(), kind(np.ones((9, 9), bool)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_a_mask_that_is_all_on_is_drawn_with_ragged_rows(dtype):
+    drawn = sample.draw_one("mask", torch.ones(4, 6, dtype=dtype), (), case())
+    assert drawn.dtype == dtype
+    rows = drawn.bool()
+    assert rows[0].all()
+    assert not rows.all()
+    assert rows[:, 0].all()
+    assert (rows[:, :-1] >= rows[:, 1:]).all()
+
+
+def test_positions_stay_positions():
+    drawn = sample.draw_one("pos", torch.arange(6).expand(2, 6), (Symbol("t", (("pos", 1, 0),), 6),), case(t=9))
+    assert torch.equal(drawn, torch.arange(9).expand(2, 9))
+
+
+def test_lengths_are_at_most_their_size_and_one_reaches_it():
+    drawn = sample.draw_one("lengths", torch.tensor([6, 3, 2]), (LENGTH,), case(length=20))
+    assert drawn.max() == 20
+    assert drawn.min() >= 2
+
+
+def test_probabilities_sum_to_one_and_positive_values_stay_positive():
+    weights = sample.draw_one("p", torch.softmax(torch.randn(5, 4), -1), (), case())
+    assert torch.allclose(weights.sum(-1), torch.ones(5), atol=1e-6)
+    assert (sample.draw_one("p", torch.rand(50) + 0.1, (), case()) > 0).all()
+
+
+@pytest.mark.parametrize("example", [torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64), torch.tensor(3.0), torch.tensor(2)])
+def test_empty_and_scalar_examples_are_drawn(example):
+    drawn = sample.draw_one("x", example, (), case())
+    assert drawn.shape == example.shape
+    assert drawn.dtype == example.dtype
