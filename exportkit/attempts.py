@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from exportkit import store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
 from exportkit.spec import Artifact, Finding, Network, Report
@@ -54,6 +55,7 @@ class Bench:
         for place, variant in _plan(len(strategies), network):
             result = first[0] if variant is network and place == 0 else self.make([(name, place)], variant)[name][0]
             if isinstance(result, ExportKitError):
+                store.refuse_full_disk(self.work)
                 earlier.append((strategies[place], _one_line(result)))
                 continue
             folder = self.folder(name, place, variant)

@@ -1,5 +1,6 @@
 """A live network -> what exporters start from: scripted, traced, exported. Each is made once, on demand, and shared by the formats."""
 
+import contextlib
 import functools
 import inspect
 import re
@@ -80,11 +81,8 @@ class Captures:
         if isinstance(self.live.module, torch.jit.ScriptModule):
             raise ExportError("a ScriptModule is not traced: it is scripted already")
         if not flat:
-            try:
+            with contextlib.suppress(ExportError):  # the tracer takes no dict of tensors and tuples, and no None
                 return self._trace(self.plain_module())
-            except ExportError as error:
-                if "annot infer type" not in error.what:  # a dict of tensors and of tuples
-                    raise
         return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
 
     def _trace(self, module: nn.Module) -> Any:

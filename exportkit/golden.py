@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +18,23 @@ _STORED_AS = {"bfloat16": "uint16", "complex128": "float64"}
 
 
 def write(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
-    """Writes arrays; the same arrays give the same bytes."""
+    """Writes arrays; the same arrays give the same bytes.
+
+    Raises:
+        OSError: the disk does not take the file.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     stored = {key: _stored(value) for key, value in sorted(arrays.items())}
     types = {key: str(value.dtype) for key, value in arrays.items() if str(value.dtype) in _STORED_AS}
-    save_file(stored, path, metadata={"types": json.dumps(types, sort_keys=True)})
+    try:
+        save_file(stored, path, metadata={"types": json.dumps(types, sort_keys=True)})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if not code:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(0o644)  # safetensors writes for the owner only
 
 

@@ -25,6 +25,7 @@ MANIFEST, RUN = "manifest.json", "run.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _MOST_MANIFEST = 64 << 20
 _SUFFIX = ".staging"
+_ROOM = 1 << 18  # bytes
 _ADVICE = {
     errno.ENOSPC: ("the disk is full", "Free some space, or name another parent with --to DIR."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space, or name another parent with --to DIR."),
@@ -93,13 +94,20 @@ def stage(parent: Path, name: str) -> Iterator[Staging]:
             owned = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(owned, fcntl.LOCK_EX)  # while it is held, no other export takes the folder for a dead one's
     try:
-        yield Staging(folder, target)
+        with _in_words(target):
+            yield Staging(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(owned)
         for path in made:
             with contextlib.suppress(OSError):  # not empty: something was published
                 path.rmdir()
+
+
+def refuse_full_disk(folder: Path) -> None:
+    """Raises a StoreError where a file that was not written whole explains itself: torch aborts the process on a full disk."""
+    if shutil.disk_usage(folder).free < _ROOM:
+        raise StoreError("cannot be written: the disk is full", where=str(folder.parent.parent), todo=_ADVICE[errno.ENOSPC][1])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
