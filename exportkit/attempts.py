@@ -3,13 +3,15 @@
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exportkit import store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
+from exportkit.messages import Evidence, Result
 from exportkit.spec import Artifact, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Listener = Callable[[str], None]
-Attempt = tuple[Artifact | ExportKitError, tuple[str, ...]]  # what was made, and the names of the format's strategies
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +40,22 @@ class Bench:
     opset: int | None
     target: str | None
     ort_library: str | None
-    evidence: "Future[Any]"
+    evidence: "Future[Evidence]"
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
         """Makes and proves formats that share a capture; the first strategy of each in one child."""
         started = time.monotonic()
         first = self.make([(name, 0) for name in formats], network)
-        return [self.prove(name, network, first[name], started) for name in formats]
+        with ThreadPoolExecutor(len(formats)) as pool:
+            return list(pool.map(lambda name: self.prove(name, network, first[name], started), formats))
 
-    def prove(self, name: str, network: Network, first: Attempt, started: float) -> Made:
+    def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
         """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed."""
         earlier: list[tuple[str, str]] = []
         failed: tuple[Report, ...] = ()
-        strategies = first[1]
+        strategies = first.strategies
         for place, variant in _plan(len(strategies), network):
-            result = first[0] if variant is network and place == 0 else self.make([(name, place)], variant)[name][0]
+            result = (first if variant is network and place == 0 else self.make([(name, place)], variant)[name]).made
             if isinstance(result, ExportKitError):
                 store.refuse_full_disk(self.work)
                 earlier.append((strategies[place], _one_line(result)))
@@ -61,20 +63,18 @@ class Bench:
             folder = self.folder(name, place, variant)
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
-            if made.good:
-                return replace(made, reports=self.probe(folder, reports, network))
-            if made.outcome == "undetermined":
+            if made.good or made.outcome == "undetermined":
                 return made
             failed = failed or reports
             earlier.append((strategies[place], _why(reports)))
         refused = "; ".join(dict.fromkeys(f"{strategy}: {reason}" for strategy, reason in earlier))
         return Made(name, None, failed, tuple(earlier), refused, time.monotonic() - started)
 
-    def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Attempt]:
+    def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
         attempts = [(name, place, self.folder(name, place, network)) for name, place in wanted]
         try:
-            made = self.holder.run(
+            made: dict[str, Result] = self.holder.run(
                 "exportkit.make:make",
                 attempts,
                 network,
@@ -91,56 +91,32 @@ class Bench:
             if len(wanted) > 1:
                 return {name: self.make([(name, place)], network)[name] for name, place in wanted}
             names = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
-            return {wanted[0][0]: (error, names)}
-        return {name: (one.made, one.strategies) for name, one in made.items()}
+            return {wanted[0][0]: Result(error, names)}
+        return made
 
     def folder(self, name: str, place: int, network: Network) -> Path:
         return self.work / f"{name}-{place}-{len(network.symbols)}"
 
     def judge(self, folder: Path, artifact: Artifact, network: Network) -> tuple[Report, ...]:
-        proof = self.evidence.result()
+        """Judges an artifact in a fresh process; where that dies outside the domain, once more inside it alone."""
         try:
-            reports: tuple[Report, ...] = self.server.run(
-                "exportkit.judge:judge_all",
-                folder,
-                artifact,
-                replace(network, outputs=proof.outputs),
-                self.provider,
-                self.ort_library,
-                proof.trial,
-                limits=self.limits,
-                stage=f"checking {artifact.files[0]}",
-                on_event=self.listen,
-            )
-        except ExportKitError as error:
-            crash = Finding("error", "does-not-run", error.what, error.where)
-            return (Report(network.name, artifact, artifact.format, self.provider, findings=(crash,)),)
-        return reports
+            return self._judge(folder, artifact, network, probing=True)
+        except RunError as crash:
+            try:
+                reports = self._judge(folder, artifact, network, probing=False)
+            except RunError as error:
+                finding = Finding("error", "does-not-run", error.what, error.where)
+                return (Report(network.name, artifact, artifact.format, self.provider, findings=(finding,)),)
+            finding = Finding("warning", "outside-domain", f"outside the domain: {crash.what}")
+            return tuple(replace(report, findings=(*report.findings, finding)) for report in reports)
 
-    def probe(self, folder: Path, reports: tuple[Report, ...], network: Network) -> tuple[Report, ...]:
-        """Adds what happens outside the domain: warnings, also where the runtime crashes there."""
+    def _judge(self, folder: Path, artifact: Artifact, network: Network, *, probing: bool) -> tuple[Report, ...]:
         proof = self.evidence.result()
         network = replace(network, outputs=proof.outputs)
-        probed = []
-        for report in reports:
-            try:
-                found: tuple[Finding, ...] = self.server.run(
-                    "exportkit.judge:probe",
-                    folder,
-                    report.artifact,
-                    network,
-                    report.backend,
-                    report.device,
-                    self.ort_library,
-                    proof.trial,
-                    limits=self.limits,
-                    stage=f"probing {report.artifact.files[0]}",
-                    on_event=self.listen,
-                )
-            except ExportKitError as error:
-                found = (Finding("warning", "outside-domain", f"outside the domain: {error.what}"),)
-            probed.append(replace(report, findings=(*report.findings, *found)))
-        return tuple(probed)
+        call = ("exportkit.judge:judge_all", folder, artifact, network, self.provider, self.ort_library, proof.trial, probing)
+        stage = f"checking {artifact.files[0]}"
+        reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
+        return reports
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:

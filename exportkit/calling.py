@@ -76,7 +76,7 @@ def prepare(device: str) -> dict[str, Any]:
         RunError: the device is not there.
     """
     torch.set_num_threads(1)
-    facts: dict[str, Any] = {"provider": f"torch on {device}", "versions": {"torch": torch.__version__}}
+    facts: dict[str, Any] = {"provider": f"torch on {device}", "versions": {"torch": str(torch.__version__)}}
     if device == "cpu":
         return facts
     if not torch.cuda.is_available():

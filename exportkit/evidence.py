@@ -7,21 +7,19 @@ docs/architecture.md, "What a verdict means", has the rules and the measurements
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exportkit.spec import Case, Measurement
+from exportkit.messages import Band, Budget
+from exportkit.spec import Measurement
 
 Array = NDArray[Any]
 
 RMS_FACTOR = 3.0
 MAX_FACTOR = 5.0
-FEWEST_CASES = 3
-MOST_UNDETERMINED = 0.01
 
 _DECADES = 3.0  # one magnitude group spans a factor of 1e3
 _FEWEST_FOR_RMS = 64
@@ -33,57 +31,6 @@ _TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float64": 2.0**-1074, "com
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """Eager's own error among elements of one magnitude, relative to the largest element of their case.
-
-    Attributes:
-        scale: (low, high): the cases whose largest element lies in this range.
-        groups: the magnitude groups merged here; 0 holds the elements within 1e-3 of the case's largest, 1 the next factor of 1e3, ...
-        rms: root mean square error, at least the rounding of the values themselves.
-        max: largest error, at least the rounding of the largest value.
-    """
-
-    scale: tuple[float, float]
-    groups: tuple[int, ...]
-    rms: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What the evidence says of one output.
-
-    Attributes:
-        exact: True for integers and booleans, which must be equal.
-        bands: where floats may lie; empty for exact outputs.
-        dropped: case -> why it is no evidence.
-        cases: number of cases that are evidence.
-        undetermined: share of exact elements that eager itself changes under perturbation.
-        constant: True where no case changes the output.
-        all_nan: True where every element of every case is NaN.
-        largest_error: eager's own largest relative error, for the reader.
-    """
-
-    exact: bool
-    dtype: str
-    bands: tuple[Band, ...]
-    dropped: Mapping[str, str]
-    cases: int
-    undetermined: float
-    constant: bool
-    all_nan: bool
-
-    def shortfalls(self, name: str, needed: int) -> list[str]:
-        """Returns why the evidence does not suffice; empty where it does."""
-        if self.cases < min(needed, FEWEST_CASES):
-            why = "; ".join(sorted(set(self.dropped.values()))) or "no case ran"
-            return [f"output {name} has {self.cases} cases of evidence, {FEWEST_CASES} are needed ({why})"]
-        if self.undetermined > MOST_UNDETERMINED:
-            return [f"{self.undetermined:.1%} of output {name} changes when inputs and weights move by 2 ulp: too much to compare exactly"]
-        return []
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """One output of one case: eager's result, the oracle's, and eager's under perturbations of half an ulp."""
 
@@ -92,24 +39,6 @@ class Sample:
     oracle: Array
     perturbed: tuple[Array, ...]
     undetermined: Array | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a judge needs besides the artifact: the cases with their arrays, and eager's own error.
-
-    Attributes:
-        arrays: a folder with `{case}.safetensors`, or one file that holds them all.
-        raising: case -> the error that eager raises on it.
-        accept: output -> the user's own limit.
-    """
-
-    arrays: Path
-    cases: tuple[Case, ...]
-    budgets: Mapping[str, Budget]
-    raising: Mapping[str, str] = field(default_factory=dict)
-    dropped: int = 0
-    accept: Mapping[str, float] = field(default_factory=dict)
 
 
 def widen(values: Array) -> Array:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exportkit import evidence, golden, plugins
-from exportkit.evidence import Errors, Sample, Trial, read_budget
+from exportkit.evidence import Errors, Sample, read_budget
+from exportkit.messages import FEWEST_CASES, Trial
 from exportkit.spec import Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
 from exportkit.worker import report
 
@@ -17,10 +18,21 @@ Arrays = dict[str, NDArray[Any]]
 Session = Callable[[Mapping[str, Any]], list[Any]]
 
 
-def judge_all(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial) -> tuple[Report, ...]:
-    """Judges an artifact on every backend that takes its format."""
-    takes = [name for name in plugins.names("backends") if artifact.format in plugins.load("backends", name).formats]
-    return tuple(judge(folder, artifact, network, name, device, ort_library, trial) for name in takes)
+def judge_all(
+    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial, probing: bool
+) -> tuple[Report, ...]:
+    """Judges an artifact on every backend that takes its format; with `probing`, outside the domain too where it passes inside."""
+    reports = []
+    for name in plugins.names("backends"):
+        if artifact.format not in plugins.load("backends", name).formats:
+            continue
+        report(f"loading {artifact.files[0]} in {name}")
+        session = _load(folder, artifact, network, name, device, ort_library)
+        verdict = judge(session, artifact, network, name, device, trial)
+        if probing and verdict.outcome.startswith("passed"):
+            verdict = replace(verdict, findings=(*verdict.findings, *probe(session, artifact, network, name, trial)))
+        reports.append(verdict)
+    return tuple(reports)
 
 
 def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str, data: Mapping[str, Any]) -> tuple[Report, ...]:
@@ -28,13 +40,11 @@ def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str
     cases = tuple(Case(**case) for case in data["cases"] if case["name"] not in data["left_out"])
     budgets = {name: read_budget(budget) for name, budget in data["budgets"].items()}
     trial = Trial(folder / data["file"], cases, budgets, data["raising"], len(data["left_out"]), data["accept"])
-    return judge_all(folder, artifact, network, device, None, trial)
+    return judge_all(folder, artifact, network, device, None, trial, probing=False)
 
 
-def judge(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial) -> Report:
+def judge(session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial) -> Report:
     """Runs an artifact on every case inside the domain and measures it against the oracle."""
-    report(f"loading {artifact.files[0]} in {backend}")
-    session = _load(folder, artifact, network, backend, device, ort_library)
     names = [spec.name for spec in network.outputs]
     fixed = _fixed(artifact, network)
     inside = [case for case in trial.cases if case.domain == "inside" and _applies(case, network, fixed)]
@@ -54,11 +64,8 @@ def judge(folder: Path, artifact: Artifact, network: Network, backend: str, devi
     return _report(artifact, network, backend, device, trial, counted, failures, fixed, getattr(session, "facts", {}))
 
 
-def probe(
-    folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None, trial: Trial
-) -> tuple[Finding, ...]:
+def probe(session: Session, artifact: Artifact, network: Network, backend: str, trial: Trial) -> tuple[Finding, ...]:
     """Runs an artifact outside the domain: what differs from eager there is a warning."""
-    session = _load(folder, artifact, network, backend, device, ort_library)
     names = [spec.name for spec in network.outputs]
     fixed = _fixed(artifact, network)
     told: dict[str, list[str]] = {}
@@ -225,7 +232,7 @@ def _output_findings(network: Network, trial: Trial) -> Iterable[Finding]:
 
 
 def _shortfalls(network: Network, trial: Trial, fixed: Mapping[str, int], counts: Mapping[str, int]) -> Iterable[str]:
-    needed = evidence.FEWEST_CASES if network.inputs else 1
+    needed = FEWEST_CASES if network.inputs else 1
     for spec in network.outputs:
         yield from trial.budgets[spec.name].shortfalls(spec.name, needed)
     if counts["inside"] < needed:

@@ -20,6 +20,7 @@ from torch import nn
 from exportkit import state
 from exportkit.errors import LoadError
 from exportkit.find import find, must_exist, split
+from exportkit.messages import Loaded
 from exportkit.signature import bind, parse_inputs, take_apart
 from exportkit.spec import Finding, Network, Source, TensorSpec, Tree, fill
 from exportkit.worker import report, user_file
@@ -52,14 +53,6 @@ class Live:
         """Runs forward on copies of the inputs."""
         args, kwargs = self.arguments({name: value.clone() for name, value in inputs.items()})
         return self.module(*args, **kwargs)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the parent learns of a loaded network."""
-
-    network: Network
-    findings: tuple[Finding, ...]
 
 
 def hold(target: str, inputs: tuple[str, ...] = (), weights: str | None = None, name: str | None = None) -> tuple[Loaded, Live]:
@@ -280,7 +273,8 @@ def _restored(findings: list[Finding]) -> Iterator[None]:
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)  # imports torch's compiler: 1.4 s
     os.chdir(cwd)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)

@@ -1,7 +1,6 @@
 """Makes artifacts in a fork of the holder: the captures are shared by the formats of one call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,18 +9,11 @@ from exportkit import plugins, sample
 from exportkit.capture import Captures, Options
 from exportkit.errors import ExportError, ExportKitError
 from exportkit.load import Live
-from exportkit.spec import Artifact, Case, Network
+from exportkit.messages import Result
+from exportkit.spec import Case, Network
 from exportkit.worker import report
 
 _SEED = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one attempt, and the names of all strategies of its format."""
-
-    made: Artifact | ExportKitError
-    strategies: tuple[str, ...]
 
 
 def strategies(name: str) -> tuple[str, ...]:

@@ -17,9 +17,16 @@ from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
 # What a server imports before its first fork, what it imports while it waits, and what a holder does then.
-PRELOAD = ("torch", "exportkit.load")
-JUDGING = ("exportkit.judge", "exportkit.backends.torchscript", "exportkit.backends.onnxruntime", "torch.export")
-EXPORTING = ("exportkit.reference", "torch.export", "exportkit.make", "exportkit.warm")
+# torch._dynamo (0.7 s) is needed by whatever watches or exports a network, and by what reads a .pt2.
+PRELOAD = ("torch", "torch._dynamo", "exportkit.load", "exportkit.reference")
+JUDGING = (
+    "exportkit.judge",
+    "exportkit.backends.torchscript",
+    "onnxruntime",
+    "exportkit.backends.pt2",
+    "torch.export.pt2_archive._package",
+)
+EXPORTING = ("torch.export._trace", "exportkit.make", "exportkit.formats.pt2", "exportkit.formats.torchscript", "exportkit.warm")
 
 Listener = Callable[[str], None]
 
@@ -112,10 +119,10 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
         if len(good) == len(made):
-            return replace(verdict, folder=_publish(staging, verdict, good, proof, request))
+            return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
         if good and request.keep_partial:
             with store.stage(Path(request.to), f"{network.name}.partial") as partial:
-                return replace(verdict, folder=_publish(partial, verdict, good, proof, request))
+                return replace(verdict, folder=_publish(server, partial, verdict, good, proof, request))
         return verdict
 
 
@@ -185,10 +192,8 @@ def _make(bench: Bench, lanes: ThreadPoolExecutor, formats: Sequence[str], netwo
     return tuple(made[name] for name in formats)
 
 
-def _publish(staging: store.Staging, verdict: Verdict, good: Sequence[Made], proof: Any, request: Request) -> Path:
+def _publish(server: Host, staging: store.Staging, verdict: Verdict, good: Sequence[Made], proof: Any, request: Request) -> Path:
     """Moves the proven files and the golden cases into the staging folder, writes the manifest, and swaps the folder in."""
-    from exportkit import golden
-
     for one in good:
         assert one.artifact is not None
         assert one.folder is not None
@@ -196,7 +201,8 @@ def _publish(staging: store.Staging, verdict: Verdict, good: Sequence[Made], pro
             (one.folder / name).rename(staging.folder / name)
     work = next(one.folder for one in good if one.folder).parent
     cases = [case for case in proof.trial.cases if request.golden_from_user or case.kind not in ("example", "check")]
-    left_out = golden.collect(work / "cases", [(case.name, case.seed) for case in cases], staging.folder / GOLDEN)
+    call = ("exportkit.golden:collect", work / "cases", [(case.name, case.seed) for case in cases], staging.folder / GOLDEN)
+    left_out = server.run(*call, limits=Limits(request.timeout, request.memory), stage="storing the golden cases")
     shutil.rmtree(work)
     evidence = {
         "file": GOLDEN,

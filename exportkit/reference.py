@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from exportkit import evidence, float64, golden, perturb, sample, state
 from exportkit.dimensions import find_symbols
 from exportkit.errors import ExportError
-from exportkit.evidence import Sample, Trial
+from exportkit.evidence import Sample
 from exportkit.load import Live
+from exportkit.messages import Evidence, Survey, Trial
 from exportkit.results import flatten, to_numpy
 from exportkit.spec import Case, Finding, Symbol, TensorSpec, Tree
 from exportkit.worker import report
@@ -28,39 +29,6 @@ _TWO_ULP_RUNS = 8
 _REDRAWS = 3
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What the first runs of forward told.
-
-    Attributes:
-        digest: SHA-256 of the example's outputs, to compare with those of another copy of the network.
-        seconds: an estimate of one eager run from its operations and bytes: no clock, so that two runs agree.
-    """
-
-    symbols: tuple[Symbol, ...]
-    cases: tuple[Case, ...]
-    output_tree: Tree
-    outputs: tuple[TensorSpec, ...]
-    digest: str
-    seconds: float
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The cases, as they were finally drawn, and what they prove.
-
-    Attributes:
-        trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
-        dropped: case -> why it is none.
-    """
-
-    trial: Trial
-    dropped: Mapping[str, str]
-    outputs: tuple[TensorSpec, ...]
-    digest: str
 
 
 def survey(live: Live) -> Survey:

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
-    "errors": 0, "spec": 0,
-    "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 1, "state": 1, "perturb": 1, "float64": 1, "simplify": 1,
+    "errors": 0, "spec": 0, "messages": 1,
+    "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 2, "state": 1, "perturb": 1, "float64": 1, "simplify": 1,
     "worker": 2, "results": 2, "signature": 2,
     "calling": 3,
     "find": 3,
@@ -27,6 +27,7 @@ FLOORS = {
 LIGHT = (
     "errors",
     "spec",
+    "messages",
     "plugins",
     "worker",
     "diagnosis",
@@ -111,3 +112,12 @@ def test_the_command_line_imports_nothing_heavy():
     code = "import sys, exportkit.cli, exportkit; print(sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not HEAVY & set(ast.literal_eval(done.stdout))
+
+
+def test_an_export_imports_nothing_heavy_into_the_calling_process(tmp_path):
+    net = ROOT / "layers" / "networks" / "my_linear_net.py"
+    code = (
+        f"import sys, exportkit; exportkit.export({str(net)!r}, to={str(tmp_path)!r}, formats=('torchscript',)); print(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200)
+    assert not {"torch", "onnx", "onnxruntime", "onnxscript"} & set(ast.literal_eval(done.stdout))

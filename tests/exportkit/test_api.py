@@ -21,7 +21,7 @@ def test_a_module_object_is_exported_and_left_as_it_was(tmp_path):
     model = Doubled()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     verdict = exportkit.export(model, torch.randn(2, 4), to=tmp_path, formats=("onnx",))
-    assert verdict.outcome == "passed"
+    assert verdict.outcome == "passed", verdict.made
     assert sorted(path.name for path in verdict.folder.iterdir()) == ["Doubled.onnx", "golden.safetensors", "manifest.json", "run.json"]
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
