@@ -67,8 +67,7 @@ class Bench:
                 return made
             failed = failed or reports
             earlier.append((strategies[place], _why(reports)))
-        refused = "; ".join(dict.fromkeys(f"{strategy}: {reason}" for strategy, reason in earlier))
-        return Made(name, None, failed, tuple(earlier), refused, time.monotonic() - started)
+        return Made(name, None, failed, tuple(earlier), _together(earlier), time.monotonic() - started)
 
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
@@ -124,6 +123,14 @@ def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:
     fixed = replace(network, symbols=tuple(symbol for symbol in network.symbols if symbol.declared))
     for variant in [network] if fixed.symbols == network.symbols else [network, fixed]:
         yield from ((place, variant) for place in range(strategies))
+
+
+def _together(earlier: Sequence[tuple[str, str]]) -> str:
+    """Words why each strategy was left; those with one reason together."""
+    by_reason: dict[str, dict[str, None]] = {}
+    for strategy, reason in earlier:
+        by_reason.setdefault(reason, {})[strategy] = None
+    return "; ".join(f"{', '.join(strategies)}: {reason}" for reason, strategies in by_reason.items())
 
 
 def _why(reports: Sequence[Report]) -> str:

@@ -1,6 +1,5 @@
 """The command line: reads options, prints what the pipeline found. Decides nothing."""
 
-import json
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from typing import Annotated, Any, Self
 
 import typer
 
-from exportkit import __version__, pipeline
+from exportkit import __version__, pipeline, plugins
 from exportkit.errors import ExportKitError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
@@ -168,10 +167,11 @@ def _told(target: str, run: Any) -> dict[str, Any]:
 
 def _print(outcomes: list[dict[str, Any]], *, as_json: bool, traceback: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(outcomes if len(outcomes) > 1 else outcomes[0], indent=1, sort_keys=True))
+        for one in outcomes:
+            if not traceback:
+                one.pop("details", None)
+        typer.echo(plugins.load("reporters", "json").render(outcomes if len(outcomes) > 1 else outcomes[0]))
     else:
-        from exportkit import plugins
-
         text = plugins.load("reporters", "text")
         for one in outcomes:
             if "error" in one:

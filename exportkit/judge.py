@@ -1,6 +1,6 @@
 """Judges one artifact on one backend, in a process that never imported the network."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from exportkit import evidence, golden, plugins
 from exportkit.evidence import Errors, Sample, read_budget
 from exportkit.messages import FEWEST_CASES, Trial
-from exportkit.spec import Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
+from exportkit.spec import Accept, Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
 from exportkit.worker import report
 
 Arrays = dict[str, NDArray[Any]]
@@ -30,7 +30,9 @@ def judge_all(
         session = _load(folder, artifact, network, name, device, ort_library)
         verdict = judge(session, artifact, network, name, device, trial)
         if probing and verdict.outcome.startswith("passed"):
-            verdict = replace(verdict, findings=(*verdict.findings, *probe(session, artifact, network, name, trial)))
+            found = probe(session, artifact, network, name, trial)
+            outside = sum(case.domain == "outside" for case in trial.cases)
+            verdict = replace(verdict, findings=(*verdict.findings, *found), cases={**verdict.cases, "outside": outside})
         reports.append(verdict)
     return tuple(reports)
 
@@ -39,7 +41,14 @@ def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
     cases = tuple(Case(**case) for case in data["cases"] if case["name"] not in data["left_out"])
     budgets = {name: read_budget(budget) for name, budget in data["budgets"].items()}
-    trial = Trial(folder / data["file"], cases, budgets, data["raising"], len(data["left_out"]), data["accept"])
+    trial = Trial(
+        folder / data["file"],
+        cases,
+        budgets,
+        data["raising"],
+        len(data["left_out"]),
+        {name: Accept(**one) for name, one in data["accept"].items()},
+    )
     return judge_all(folder, artifact, network, device, None, trial, probing=False)
 
 
@@ -140,11 +149,16 @@ def _report(
     for spec in network.outputs:
         found, differences[spec.name] = _measure_output(spec, trial, compared)
         measurements += found
-    findings = [*_dimension_findings(network, fixed), *_run_findings(results, failures, trial), *_output_findings(network, trial)]
+    findings = [
+        *_dimension_findings(network, fixed),
+        *_run_findings(results, failures, trial),
+        *_accept_findings(trial, measurements),
+        *_output_findings(network, trial),
+    ]
     ran = {case.name for case, _ in compared}
     counts = {
         "inside": len(ran),
-        "outside": sum(case.domain == "outside" for case in trial.cases),
+        "outside": 0,
         "dropped": trial.dropped,
         "sizes": len({tuple(sorted(case.sizes.items())) for case, _ in compared if _unseen(case, network)}),
     }
@@ -163,7 +177,8 @@ def _report(
 
 
 def _measure_output(spec: TensorSpec, trial: Trial, compared: list[tuple[Case, Arrays]]) -> tuple[list[Measurement], dict[str, float]]:
-    budget, accepted = trial.budgets[spec.name], trial.accept.get(spec.name)
+    budget = trial.budgets[spec.name]
+    accepted = trial.accept[spec.name].limit if spec.name in trial.accept else None
     measurements: list[Measurement] = []
     errors: list[Errors] = []
     worst = [0.0, 0.0]
@@ -220,6 +235,17 @@ def _run_findings(results: list[tuple[Case, Arrays | None]], failures: Mapping[s
     for text, cases in told.items():
         more = f" and {len(cases) - 2} more" if len(cases) > 2 else ""  # noqa: PLR2004 - two examples are enough to read
         yield Finding("error", "does-not-run", f"does not run on {', '.join(cases[:2])}{more}: {text}")
+
+
+def _accept_findings(trial: Trial, measurements: Sequence[Measurement]) -> Iterable[Finding]:
+    """Shows where the user's own limit holds, and warns once it is not needed any more."""
+    usual = {"rms error / eager's": evidence.RMS_FACTOR, "largest error / eager's": evidence.MAX_FACTOR}
+    for name, accept in trial.accept.items():
+        text = f"output {name} may differ by up to {accept.limit:g}x eager's own error: {accept.reason}"
+        if any(one.output == name and one.value > usual.get(one.metric, np.inf) for one in measurements):
+            yield Finding("note", "accepted", text)
+        else:
+            yield Finding("warning", "accepted", f"{text} (it does not need to: take it out of accept)")
 
 
 def _output_findings(network: Network, trial: Trial) -> Iterable[Finding]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from exportkit.errors import ExportKitError
-from exportkit.spec import Artifact, Case, Finding, Network, Symbol, TensorSpec, Tree
+from exportkit.spec import Accept, Artifact, Case, Finding, Network, Symbol, TensorSpec, Tree
 
 FEWEST_CASES = 3
 MOST_UNDETERMINED = 0.01
@@ -102,7 +102,7 @@ class Trial:
     budgets: Mapping[str, Budget]
     raising: Mapping[str, str] = field(default_factory=dict)
     dropped: int = 0
-    accept: Mapping[str, float] = field(default_factory=dict)
+    accept: Mapping[str, Accept] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

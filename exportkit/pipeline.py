@@ -10,9 +10,9 @@ from typing import Any
 
 from exportkit import manifest, store
 from exportkit.attempts import Bench
-from exportkit.errors import ExportError, ExportKitError
+from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
-from exportkit.spec import Finding, Network
+from exportkit.spec import Finding, Network, Report
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -27,6 +27,8 @@ JUDGING = (
     "torch.export.pt2_archive._package",
 )
 EXPORTING = ("torch.export._trace", "exportkit.make", "exportkit.formats.pt2", "exportkit.formats.torchscript", "exportkit.warm")
+
+_AGAIN = "Export the network again."
 
 Listener = Callable[[str], None]
 
@@ -93,7 +95,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     """
     started = time.monotonic()
     limits = Limits(request.timeout, request.memory)
-    provider = _provider(request, server, limits)
+    provider = _provider(request.provider, server, limits)
     loaded, holder = _hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
@@ -135,16 +137,25 @@ def check(folder: Path, server: Host, provider: str = "cpu", limits: Limits | No
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
-    network = manifest.read_network(data["network"])
+    provider = _provider(provider, server, limits)
+    try:
+        network = manifest.read_network(data["network"])
+        artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
+        named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
+    if strangers := sorted(named - data["files"].keys()):
+        raise StoreError(f"names {strangers[0]}, for which it has no digest", where=str(folder / store.MANIFEST), todo=_AGAIN)
     made = []
-    for name, one in data["formats"].items():
+    for artifact in artifacts:
         begun = time.monotonic()
-        artifact = manifest.read_artifact(one["artifact"])
-        reports = server.run(
-            "exportkit.judge:judge_golden", folder, artifact, network, provider, data["evidence"], limits=limits,
-            stage=f"checking {artifact.files[0]}", on_event=listen,
-        )  # fmt: skip
-        made.append(Made(name, artifact, reports, (), "", time.monotonic() - begun, folder))
+        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, data["evidence"])
+        try:
+            reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
+        except RunError as error:
+            finding = Finding("error", "does-not-run", error.what, error.where)
+            reports = (Report(network.name, artifact, artifact.format, provider, findings=(finding,)),)
+        made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
 
@@ -158,10 +169,17 @@ def _hold(request: Request, server: Host, limits: Limits, listen: Listener, give
     return server.hold(*call, limits=limits, stage=stage, on_event=listen, idle=EXPORTING)
 
 
-def _provider(request: Request, server: Host, limits: Limits) -> str:
-    if request.provider != "auto":
-        return request.provider
+def _provider(provider: str, server: Host, limits: Limits) -> str:
+    """Decides where ONNX runs: "auto" takes CUDA where onnxruntime really has such a device."""
+    if provider not in ("cpu", "cuda", "auto"):
+        raise RunError(f"there is no provider {provider}", todo="Take cpu, cuda or auto.")
+    if provider == "cpu":
+        return "cpu"
     devices = server.run("exportkit.backends.onnxruntime:devices", limits=limits, stage="looking for devices")
+    if provider == "cuda" and "cuda" not in devices:
+        raise RunError(
+            "the device cuda was asked for, and onnxruntime finds none", todo="`exportkit doctor` says why; --provider auto takes the CPU."
+        )
     return "cuda" if "cuda" in devices else "cpu"
 
 
@@ -209,7 +227,7 @@ def _publish(server: Host, staging: store.Staging, verdict: Verdict, good: Seque
         "left_out": left_out,
         "dropped": proof.dropped,
         "raising": proof.trial.raising,
-        "accept": proof.trial.accept,
+        "accept": manifest.as_json(proof.trial.accept),
     }
     data = manifest.compose(verdict.network, good, cases, proof.trial.budgets, evidence, verdict.findings)
     staging.publish(data, {"seconds": dict(verdict.seconds), "host": manifest.host()})

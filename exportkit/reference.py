@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from exportkit import evidence, float64, golden, perturb, sample, state
 from exportkit.dimensions import find_symbols
-from exportkit.errors import ExportError
+from exportkit.errors import ExportError, LoadError
 from exportkit.evidence import Sample
 from exportkit.load import Live
 from exportkit.messages import Evidence, Survey, Trial
 from exportkit.results import flatten, to_numpy
-from exportkit.spec import Case, Finding, Symbol, TensorSpec, Tree
+from exportkit.spec import Accept, Case, Finding, Symbol, TensorSpec, Tree
 from exportkit.worker import report
 
 Arrays = dict[str, NDArray[Any]]
@@ -75,9 +75,20 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         for name, one in outcome.samples.items():
             samples[name].append(one)
     budgets = {name: evidence.weigh(samples[name], str(value.dtype)) for name, value in example.items()}
-    accept = {name: float(one.limit) for name, one in live.accept.items()}
-    trial = Trial(folder, tuple(kept), budgets, raising, len(dropped), accept)
+    trial = Trial(folder, tuple(kept), budgets, raising, len(dropped), _accepted(live, list(example)))
     return Evidence(trial, dropped, _signature(example, kept, samples, symbols), _digest(example))
+
+
+def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
+    for name, one in live.accept.items():
+        if name not in outputs:
+            raise LoadError(
+                f"accept names {name!r}, which is no output", where=live.network.source.file, todo=f"The outputs are {', '.join(outputs)}."
+            )
+        if not isinstance(one, Accept) or not 0 < one.limit < np.inf or not one.reason:
+            todo = f'Write accept = {{"{name}": exportkit.Accept(limit=20, reason="...")}}.'
+            raise LoadError(f"accept[{name!r}] is no Accept with a limit above 0 and a reason", where=live.network.source.file, todo=todo)
+    return dict(live.accept)
 
 
 @dataclass(frozen=True, slots=True)

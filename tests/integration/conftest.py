@@ -7,15 +7,23 @@ from pathlib import Path
 
 import pytest
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def exportkit_in() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `exportkit ...` in a folder; stdout and stderr are captured apart."""
+
+    def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("exportkit")), *map(str, words)]
+        return subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
+
+    return run
 
 
 @pytest.fixture
-def exportkit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `exportkit ...` in an empty folder; stdout and stderr are captured apart."""
-
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("exportkit")), *map(str, words)]
-        return subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280, check=False)
-
-    return run
+def exportkit(
+    tmp_path: Path, exportkit_in: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `exportkit ...` in an empty folder."""
+    return lambda *words: exportkit_in(tmp_path, *words)

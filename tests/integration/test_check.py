@@ -1,0 +1,82 @@
+"""`exportkit check` of folders that somebody damaged: with the digests mended, so that only the comparison can tell."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from test_export import REFERENCE
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, exportkit_in):
+    folder = tmp_path_factory.mktemp("exported")
+    done = exportkit_in(folder, "export", REFERENCE, "--format", "onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "artifacts" / "centered_net"
+
+
+@pytest.fixture
+def folder(exported, tmp_path):
+    return shutil.copytree(exported, tmp_path / "centered_net")
+
+
+def mend(folder, change=lambda _: None):
+    """Writes the files' true digests into the manifest, as who wants to deceive would."""
+    data = json.loads((folder / "manifest.json").read_text())
+    for name in data["files"]:
+        content = (folder / name).read_bytes()
+        data["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    change(data)
+    (folder / "manifest.json").write_text(json.dumps(data))
+
+
+def change_weights(folder, factor):
+    model = onnx.load(folder / "centered_net.onnx")
+    weight = next(one for one in model.graph.initializer if len(one.dims) == 2)
+    weight.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(weight) * factor).astype(np.float32), weight.name))
+    onnx.save(model, folder / "centered_net.onnx")
+
+
+@pytest.mark.parametrize("factor", [1.0001, -1.0, 0.0])
+def test_changed_weights_fail_although_the_digests_fit(exportkit, folder, factor):
+    change_weights(folder, factor)
+    mend(folder)
+    done = exportkit("check", folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "failed" in done.stdout
+
+
+def test_an_untouched_folder_passes_on_its_own_digests(exportkit, folder):
+    mend(folder)
+    assert exportkit("check", folder).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("network"),
+        lambda data: data["formats"]["onnx"].pop("artifact"),
+        lambda data: data["network"]["inputs"][0].update(strange=1),
+        lambda data: data["formats"]["onnx"]["artifact"].update(files=["../../elsewhere.onnx"]),
+        lambda data: data.update(schema=99),
+        lambda data: data.update(files=[]),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused_in_words(exportkit, folder, change):
+    mend(folder, change)
+    done = exportkit("check", folder)
+    assert done.returncode == 2
+    assert "manifest.json" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_garbage_in_place_of_the_artifact_fails(exportkit, folder):
+    (folder / "centered_net.onnx").write_bytes(b"garbage")
+    mend(folder)
+    done = exportkit("check", folder)
+    assert done.returncode == 1
+    assert "onnxruntime" in done.stdout
