@@ -354,6 +354,6 @@ def _dimension(name: str, seen: Sequence[tuple[int, Mapping[str, int]]], symbols
     if len({size for size, _ in seen}) == 1:
         return seen[0][0]
     for symbol in symbols:
-        if all(sizes.get(symbol.name) == size for size, sizes in seen):
+        if all(sizes.get(symbol.name, size) == size for size, sizes in seen):  # a check of the user has no sizes
             return symbol.name
     return name

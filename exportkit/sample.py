@@ -181,7 +181,7 @@ def _outside_value(drawn: torch.Tensor, example: torch.Tensor, kind: str) -> tor
     if kind == "masked" and example.dtype == torch.bool:
         return torch.zeros_like(drawn)
     if kind in ("negative-index", "large-index") and drawn.numel() and example.dtype in (torch.int32, torch.int64):
-        drawn.view(-1)[0] = -1 if kind == "negative-index" else 2**31 - 1
+        drawn.view(-1)[0] = -1 if kind == "negative-index" else int(example.max()) + 1009  # not huge: it may be a size
     return drawn
 
 
