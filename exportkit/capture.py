@@ -110,8 +110,9 @@ class Captures:
         """
         from exportkit.simplify import simplified
 
+        program = self.exported()
         args, kwargs = self.arguments()
-        return self._guarded(lambda: simplified(self.exported(), args, kwargs, self._shapes()), "torch.export")  # type: ignore[no-any-return]
+        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes()), "torch.export")  # type: ignore[no-any-return]
 
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""

@@ -1,5 +1,6 @@
 """The command line: reads options, prints what the pipeline found. Decides nothing."""
 
+import shlex
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -151,15 +152,30 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _attempt(request: Request, server: Host, progress: _Progress) -> dict[str, Any]:
-    return _told(request.net, lambda: pipeline.export(request, server, progress.listen(Path(request.net).name)))
+    return _told(request.net, lambda: pipeline.export(request, server, progress.listen(Path(request.net).name)), _again(request))
 
 
-def _told(target: str, run: Any) -> dict[str, Any]:
+def _again(request: Request) -> str:
+    """Returns the command for this network, with the options that were given but for the formats."""
+    from dataclasses import fields
+
+    usual = {one.name: one.default for one in fields(Request)}
+    words = ["exportkit", "export", request.net]
+    for name in sorted(usual.keys() - {"net", "formats", "inputs", "memory"}):
+        value, flag = getattr(request, name), f"--{name.replace('_', '-')}"
+        if value != usual[name]:
+            words += [flag] if value is True else [flag, str(value)]
+    words += [word for text in request.inputs for word in ("--input", text)]
+    words += ["--memory", f"{request.memory / 2**30:g}"] if request.memory else []
+    return shlex.join(words)
+
+
+def _told(target: str, run: Any, command: str = "") -> dict[str, Any]:
     """Runs a step and returns its summary, or that of its error."""
     from exportkit.summary import summarise
 
     try:
-        return summarise(run())
+        return summarise(run(), command=command)
     except ExportKitError as error:
         fault = {"kind": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
         return {"target": target, "error": fault, "details": getattr(error, "details", ""), "outcome": "could not run", "exit_code": 2}

@@ -9,12 +9,15 @@ from exportkit.pipeline import Verdict
 from exportkit.spec import Network, Report
 
 
-def summarise(verdict: Verdict, *, command: str = "exportkit export") -> dict[str, Any]:
-    """Turns a verdict into the reporters' summary."""
+def summarise(verdict: Verdict, *, command: str = "") -> dict[str, Any]:
+    """Turns a verdict into the reporters' summary.
+
+    Args:
+        command: the export that was asked for, without its formats; "" where it was none.
+    """
     good = [one.format for one in verdict.made if one.good]
     failed = [one.format for one in verdict.made if not one.good]
-    source = verdict.network.source
-    commands = [f"{command} {source.file} --format {','.join(good)}"] if good and failed and command.endswith("export") else []
+    commands = [f"{command} --format {','.join(good)}"] if good and failed and command else []
     return {
         "network": _network(verdict.network),
         "folder": str(verdict.folder) if verdict.folder else None,

@@ -38,6 +38,7 @@ _BITS: dict[str, tuple[str, Any, int]] = {
 }
 
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_FILE = re.compile(r"^(?:Load model from \S+ failed: ?)+")  # a staging folder's name tells nobody anything
 _RUNNING = re.compile(r".*while running (\S+) node\. Name:'([^']*)' Status Message: (.*)", re.DOTALL)
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\S+?)\(\d+\) node with name '([^']*)'")
 _NO_OPERATOR = re.compile(r"(?:Fatal error: |No Op registered for )(\S+?)(?:\(-?\d+\))?(?: is not a registered| with domain)")
@@ -219,7 +220,7 @@ def _translated() -> Iterator[None]:
 
 
 def _explain(text: str) -> str:
-    text = _CODE.sub("", text)
+    text = _FILE.sub("", _CODE.sub("", text))
     if found := _RUNNING.fullmatch(text):
         operator, node, why = found.groups()
         return f"onnxruntime stops at node {node or 'without a name'} ({operator}): {_shorten(why)}"

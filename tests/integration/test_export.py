@@ -133,3 +133,86 @@ def test_many_networks_give_one_table_and_the_worst_exit_code(exportkit, tmp_pat
     for name in ("centered_net", "all_nan", "missing.py"):
         assert name in done.stdout + done.stderr
     assert (tmp_path / "artifacts" / "centered_net" / "centered_net.onnx").exists()
+
+
+def test_what_is_proven_of_a_failed_export_can_be_kept_and_the_next_command_is_told(exportkit, tmp_path):
+    done = exportkit("export", NETS / "branch_on_values.py", "--format", "torchscript,pt2", "--keep-partial")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert left_in(tmp_path / "artifacts") == ["branch_on_values.partial"]
+    assert "branch_on_values.pt" in left_in(tmp_path / "artifacts" / "branch_on_values.partial")
+    assert done.stdout.rstrip().endswith("branch_on_values.py --keep-partial --format torchscript")
+    assert "branch_on_values.py:9" in done.stdout  # the line that stands in the way
+
+
+def test_strict_refuses_warnings(exportkit, tmp_path):
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import exportkit, torch\nfrom torch import nn\nmodel = nn.Linear(2, 3)\nexample_inputs = torch.randn(4, 2)\n"
+        "accept = {'output': exportkit.Accept(50, 'not needed at all')}\n"
+    )
+    done = exportkit("export", net, "--format", "onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not needed at all" in " ".join(done.stdout.split())
+    assert exportkit("export", net, "--format", "onnx", "--strict").returncode == 1
+
+
+def test_a_torchscript_file_and_an_installed_module_can_be_exported(exportkit, tmp_path):
+    assert exportkit("export", REFERENCE, "--format", "torchscript").returncode == 0
+    script = tmp_path / "artifacts" / "centered_net" / "centered_net.pt"
+    done = exportkit("export", script, "--input", "x: float32[batch, 8]", "--name", "again", "--format", "torchscript,onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = exportkit("export", "layers.networks.my_linear_net:model", "--format", "torchscript")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert left_in(tmp_path / "artifacts") == ["again", "centered_net", "model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--opset", "99"], "99"),
+        (["--opset", "22", "--target", "onnxruntime==1.20"], "onnxruntime 1.21"),
+        (["--target", "whatever"], "whatever"),
+        (["--provider", "tpu"], "tpu"),
+        (["--format", "tflite"], "tflite"),
+        (["--name", "../escape"], "escape"),
+        (["--input", "x float32"], "x float32"),
+    ],
+)
+def test_an_option_that_cannot_be_honoured_is_refused(exportkit, tmp_path, options, words):
+    done = exportkit("export", REFERENCE, *(["--format", "onnx"] if "--format" not in options else []), *options)
+    assert done.returncode in (1, 2)
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_an_opset_that_can_be_honoured_is(exportkit, tmp_path):
+    import onnx
+
+    done = exportkit("export", REFERENCE, "--format", "onnx", "--opset", "21", "--target", "onnxruntime==1.20")
+    assert done.returncode == 0, done.stdout + done.stderr
+    model = onnx.load(tmp_path / "artifacts" / "centered_net" / "centered_net.onnx")
+    assert model.opset_import[0].version == 21
+    assert model.ir_version <= 10
+
+
+def test_a_tied_layer_stays_one_tensor_in_every_artifact(exportkit, tmp_path):
+    net = tmp_path / "tied.py"
+    net.write_text(
+        "import torch\nfrom torch import nn\nfrom layers.basic import MyLinear\nshared = MyLinear(64, 64)\n"
+        "model = nn.Sequential(shared, nn.Tanh(), shared)\nexample_inputs = torch.randn(4, 64)\n"
+    )
+    done = exportkit("export", net)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for suffix in ("pt", "pt2", "onnx"):
+        size = (tmp_path / "artifacts" / "tied" / f"tied.{suffix}").stat().st_size
+        assert 64 * 64 * 4 < size < 2 * 64 * 64 * 4, suffix
+
+
+def test_doctor_names_versions_devices_and_providers(exportkit):
+    done = exportkit("doctor")
+    assert done.returncode == 0, done.stderr
+    for word in ("torch", "onnxruntime", "cpu", "CPUExecutionProvider"):
+        assert word in done.stdout
+    told = json.loads(exportkit("doctor", "--json").stdout)
+    assert told["providers"]["CPUExecutionProvider"] == ""
