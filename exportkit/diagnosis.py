@@ -66,8 +66,11 @@ def explain(status: int | None, stage: str, log: str, user_files: Sequence[str],
     said = f"; it last said: {chatter}" if chatter else ""
     if _NO_SPACE.search(log):
         return RunError("the disk is full", where=where, todo="Free some space, or name another parent with --to DIR.")
-    if _NO_MEMORY.search(log) or (status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+    if _NO_MEMORY.search(log):
         return _out_of_memory(stage, memory, where)
+    if status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        what = f"the process was killed (SIGKILL) in {stage}: the machine ran out of memory, or somebody killed it"
+        return RunError(what, where=where, todo="Give it a limit of its own with --memory GIB, or use a smaller network.")
     if status is not None and os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         return RunError(f"the process was killed by {name} ({_MEANING.get(name, 'signal')}) in {stage}{said}", where=where)

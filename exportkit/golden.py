@@ -75,13 +75,14 @@ def collect(folder: Path, cases: Sequence[tuple[str, int]], path: Path) -> dict[
     room = LIMIT
     for name, seed in sorted(cases, key=lambda case: ((folder / f"{case[0]}.safetensors").stat().st_size, case[0])):
         file = folder / f"{name}.safetensors"
-        room -= file.stat().st_size
+        reader = Reader(file)
+        arrays = {key: reader.read(key) for key in reader.names() if not key.startswith(f"{name}/perturbed/")}  # weighed already
+        room -= sum(value.nbytes for value in arrays.values())
         if room < 0:
             with file.open("rb") as stream:
                 left_out[name] = {"seed": seed, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
             continue
-        reader = Reader(file)
-        kept |= {key: reader.read(key) for key in reader.names()}
+        kept |= arrays
     write(path, kept)
     return left_out
 

@@ -92,6 +92,7 @@ class Trial:
     """What a judge needs besides the artifact: the cases with their arrays, and eager's own error.
 
     Attributes:
+        budgets: output -> eager's own error; filled once it is weighed.
         arrays: a folder with `{case}.safetensors`, or one file that holds them all.
         raising: case -> the error that eager raises on it.
         accept: output -> the user's own limit.
@@ -112,10 +113,12 @@ class Evidence:
     Attributes:
         trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
         dropped: case -> why it is none.
+        weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
     """
 
     trial: Trial
     dropped: Mapping[str, str]
+    weighed: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     digest: str
 

@@ -12,6 +12,7 @@ from exportkit import manifest, store
 from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
+from exportkit.messages import Evidence, Survey
 from exportkit.spec import Finding, Network, Report
 from exportkit.worker import Host, Limits
 
@@ -103,7 +104,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
-        evidence = lanes.submit(_reference, holder, survey, work / "cases", limits, listen)
+        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen)
         bench = Bench(
             server, holder, work, limits, listen, provider, request.opset, request.target, request.ort_library, evidence,
         )  # fmt: skip
@@ -183,10 +184,14 @@ def _provider(provider: str, server: Host, limits: Limits) -> str:
     return "cuda" if "cuda" in devices else "cpu"
 
 
-def _reference(holder: Host, survey: Any, folder: Path, limits: Limits, listen: Listener) -> Any:
+def _reference(server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener) -> Evidence:
+    """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server."""
     call = ("exportkit.reference:build", survey.symbols, survey.cases, folder)
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
-    return holder.run(*call, limits=replace(limits, seconds=limits.seconds * 4), stage="computing references", on_event=listen)
+    limits = replace(limits, seconds=limits.seconds * 4)
+    ran: Evidence = holder.run(*call, limits=limits, stage="computing references", on_event=listen)
+    budgets = server.run("exportkit.judge:weigh", folder, ran.weighed, ran.outputs, limits=limits, stage="weighing eager's own error")
+    return replace(ran, trial=replace(ran.trial, budgets=budgets))
 
 
 def _load_again(request: Request, server: Host, limits: Limits, network: Network) -> tuple[Finding, ...]:

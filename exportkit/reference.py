@@ -1,7 +1,10 @@
 """What eager PyTorch computes, how far off it is itself, and whether it computes the same thing twice. Runs in forks of the holder."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ _TWO_ULP_RUNS = 8
 _REDRAWS = 3
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
+_LATER = 10**8  # seconds, about three years
 
 
 def survey(live: Live) -> Survey:
@@ -42,7 +46,8 @@ def survey(live: Live) -> Survey:
     before = state.snapshot(live.module)
     tree, first = _outputs(live, live.example, seed=1)
     middle = state.snapshot(live.module)
-    _, second = _outputs(live, live.example, seed=2)
+    with _another_time():
+        _, second = _outputs(live, live.example, seed=2)
     after = state.snapshot(live.module)
     changed = sorted({*state.changes(before, middle), *state.changes(middle, after)})
     findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
@@ -55,7 +60,10 @@ def survey(live: Live) -> Survey:
 
 
 def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path) -> Evidence:
-    """Runs every case in eager and float64, writes the arrays, and weighs eager's own error."""
+    """Runs every case in eager, in float64 and perturbed, and writes the arrays.
+
+    Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
+    """
     torch.set_num_threads(1)
     _, example = _outputs(live, live.example, seed=3)
     kept: list[Case] = []
@@ -74,9 +82,9 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         kept.append(outcome.case)
         for name, one in outcome.samples.items():
             samples[name].append(one)
-    budgets = {name: evidence.weigh(samples[name], str(value.dtype)) for name, value in example.items()}
-    trial = Trial(folder, tuple(kept), budgets, raising, len(dropped), _accepted(live, list(example)))
-    return Evidence(trial, dropped, _signature(example, kept, samples, symbols), _digest(example))
+    weighed = tuple(case.name for case in kept if any(one.case == case.name for one in next(iter(samples.values()))))
+    trial = Trial(folder, tuple(kept), {}, raising, len(dropped), _accepted(live, list(example)))
+    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example))
 
 
 def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
@@ -140,6 +148,7 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     for name, one in samples.items():
         if not evidence.is_exact(str(one.eager.dtype)):
             arrays[f"oracle/{name}"] = one.oracle
+        arrays |= {f"perturbed/{name}/{number}": run for number, run in enumerate(one.perturbed)}
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
     return _Ran(case, arrays, samples)
@@ -230,10 +239,23 @@ def _newly_odd(eager: Arrays, example: Arrays) -> str:
 
 def _outputs(live: Live, inputs: Mapping[str, torch.Tensor], seed: int) -> tuple[Tree, Arrays]:
     torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the generator that a network would use
     with torch.no_grad():
         result = live.call(inputs)
     tree, leaves = flatten(result, frozenset(spec.name for spec in live.network.inputs))
     return tree, {name: to_numpy(value) for name, value in leaves.items()}
+
+
+@contextlib.contextmanager
+def _another_time() -> Iterator[None]:
+    """Sets the clock ahead: a result that depends on it changes."""
+    seconds, nanoseconds = time.time, time.time_ns
+    time.time, time.time_ns = lambda: seconds() + _LATER, lambda: nanoseconds() + _LATER * 10**9
+    try:
+        yield
+    finally:
+        time.time, time.time_ns = seconds, nanoseconds
 
 
 def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str]) -> list[Finding]:
@@ -253,10 +275,16 @@ def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str])
         )
     if different:
         name, where = _random_operator(live)
+        if name:
+            raise ExportError(
+                f"forward is random: two runs on the same inputs differ in {different[0]} ({name})",
+                where=where or live.network.source.file,
+                todo="Take the random numbers as an input, or draw them outside of forward.",
+            )
         raise ExportError(
-            f"forward is random: two runs on the same inputs differ in {different[0]}" + (f" ({name})" if name else ""),
-            where=where or live.network.source.file,
-            todo="Take the random numbers as an input, or draw them outside of forward.",
+            f"forward is random or keeps state outside of the module: two runs on the same inputs differ in {different[0]}",
+            where=live.network.source.file,
+            todo="Look for a global that it changes, for numpy's or Python's generator, and for the clock.",
         )
     if not changed:
         return []

@@ -106,6 +106,9 @@ def test_a_branch_on_the_batch_size_is_not_baked_in_silence(exportkit, tmp_path)
         ("all_nan.py", "NaN"),
         ("segfault.py", "SIGSEGV"),
         ("hang.py", "hang.py:1"),
+        ("monkeypatch.py", "failed"),
+        ("clock.py", "clock"),
+        ("global_state.py", "state"),
     ],
 )
 def test_what_cannot_be_proven_is_refused_and_leaves_nothing(exportkit, tmp_path, net, words):
