@@ -85,6 +85,19 @@ class Captures:
                 return self._trace(self.plain_module())
         return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
 
+    def traced_export(self) -> Any:
+        """Traces the simplified program: autograd functions, custom operators and Python's own loops are plain operators there."""
+        module: Any = self.simplified().module(check_guards=False)
+        module._forward_pre_hooks.clear()  # noqa: SLF001 - they check the inputs' sizes, which the tracer cannot follow
+        for node in list(module.graph.nodes):
+            if node.op == "call_function" and node.target is torch.ops.aten.sym_size.int:
+                with module.graph.inserting_before(node):
+                    size = module.graph.call_method("size", node.args)  # the tracer follows this one, and takes the other for a number
+                node.replace_all_uses_with(size)
+                module.graph.erase_node(node)
+        module.recompile()
+        return self._trace(module)
+
     def _trace(self, module: nn.Module) -> Any:
         args, kwargs = self.arguments()
         given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._library.custom_ops import OPDEFS
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -20,7 +21,7 @@ def simplified(program: ExportedProgram, args: tuple[Any, ...], kwargs: Mapping[
     module: Any = program.module(check_guards=False)
     _fold(module)
     again = torch.export.export(module, args, dict(kwargs), dynamic_shapes=shapes)
-    plain: ExportedProgram = again.run_decompositions(_table())
+    plain: ExportedProgram = again.run_decompositions(_table(again))
     return plain
 
 
@@ -61,9 +62,17 @@ def _is_pure(target: Any) -> bool:
     return not target._schema.is_mutable and torch.Tag.nondeterministic_seeded not in target.tags  # noqa: SLF001
 
 
-def _table() -> dict[Any, Callable[..., Any]]:
-    """Lists the operators that torch's ONNX exporter does not know, or gets wrong (2.13), in plain ones."""
-    table: dict[Any, Callable[..., Any]] = {aten.scatter_reduce.two: _scatter_reduce, aten.histc.default: _histc, aten.vdot.default: _vdot}
+def _table(program: ExportedProgram) -> dict[Any, Callable[..., Any]]:
+    """Lists the operators that torch's ONNX exporter does not know, or gets wrong (2.13), in plain ones.
+
+    A custom operator that was written in Python (`torch.library.custom_op`) is traced through.
+    """
+    targets = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}  # noqa: SLF001
+    table: dict[Any, Callable[..., Any]] = {}
+    for target in targets:
+        if definition := OPDEFS.get(target._schema.name):  # noqa: SLF001
+            table[target] = definition._init_fn  # noqa: SLF001 - torch has no public way to the function
+    table |= {aten.scatter_reduce.two: _scatter_reduce, aten.histc.default: _histc, aten.vdot.default: _vdot}
     for holder, name in ((aten, "_grouped_mm"), (torch.ops.transformers, "grouped_mm_fallback")):  # the second: its CPU stand-in
         if hasattr(holder, name):
             table[getattr(holder, name).default] = _grouped_mm

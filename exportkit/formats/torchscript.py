@@ -18,6 +18,10 @@ def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact
     return _save(captures.traced(), captures.name, folder, "traced")
 
 
+def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    return _save(captures.traced_export(), captures.name, folder, "simplified")
+
+
 def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
     """Saves, and copies the archive record by record without its debug records: they hold the author's paths, and vary."""
     file = f"{name}.pt"
@@ -39,7 +43,7 @@ def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
 @dataclass(frozen=True, slots=True)
 class TorchScript:
     suffix: str = ".pt"
-    strategies: tuple[tuple[str, Any], ...] = (("scripted", write_scripted), ("traced", write_traced))
+    strategies: tuple[tuple[str, Any], ...] = (("scripted", write_scripted), ("traced", write_traced), ("simplified", write_simplified))
 
 
 PLUGIN = TorchScript()

@@ -212,6 +212,17 @@ def test_a_tied_layer_stays_one_tensor_in_every_artifact(exportkit, tmp_path):
         assert 64 * 64 * 4 < size < 2 * 64 * 64 * 4, suffix
 
 
+@pytest.mark.parametrize("net", ["custom_op", "autograd_function"])
+def test_operators_written_in_python_are_traced_through(exportkit, tmp_path, net):
+    done = exportkit("export", NETS / f"{net}.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # No file needs the user's code: they load where nobody registered the operator.
+    x = torch.randn(5, 6)
+    file = tmp_path / "artifacts" / net / net
+    want = torch.jit.load(f"{file}.pt")(x).detach().numpy()
+    assert np.allclose(onnxruntime.InferenceSession(f"{file}.onnx").run(None, {"x": x.numpy()})[0], want, atol=1e-5)
+
+
 def test_doctor_names_versions_devices_and_providers(exportkit):
     done = exportkit("doctor")
     assert done.returncode == 0, done.stderr
