@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from exportkit.load import Live
 from exportkit.spec import Case, Finding, Symbol, fill
 
 Place = tuple[str, int]
-Listener = Callable[[str], None]
 _GROUP_LIMIT = 4  # larger groups are tried whole and by axis, not by pairs
 _SEED = 9_000
 
@@ -47,7 +46,6 @@ def find_symbols(live: Live, seconds: float) -> Found:
         if one.name:
             named.setdefault(one.name, []).append(place)
     symbols = [_declared_symbol(live, name, places, declared) for name, places in named.items()]
-    trial.base = tuple(symbols)
     free = _group(trial, [place for place, one in declared.items() if not one.name])
     symbols += [replace(trial.measured(places), declared=True) for places in free]
     lost = {place for place, one in declared.items() if not one.name} - {place for places in free for place in places}
@@ -66,7 +64,6 @@ class _Trial:
 
     def __init__(self, live: Live, runs: int) -> None:
         self.live, self.runs = live, runs
-        self.base: tuple[Symbol, ...] = ()
         self.last_error = ""
         self._known: dict[Any, bool] = {}
         with torch.no_grad(), state.preserved(live.module):

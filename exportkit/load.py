@@ -1,7 +1,6 @@
 """Loads a network: runs the user's code under a fixed seed, and gets the module and its example inputs ready. Runs in a child."""
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import os
@@ -21,6 +20,7 @@ from exportkit import state
 from exportkit.errors import LoadError
 from exportkit.find import find, must_exist, split
 from exportkit.messages import Loaded
+from exportkit.results import dtype_name
 from exportkit.signature import bind, parse_inputs, take_apart
 from exportkit.spec import Finding, Network, Source, TensorSpec, Tree, fill
 from exportkit.worker import report, user_file
@@ -120,7 +120,7 @@ class Given:
 def _ready(model: nn.Module, example: "_Example", checks: Sequence[Any], name: str, source: Source, findings: list[Finding]) -> Live:
     tree, tensors, baked = _inputs(model, *_arguments(example.value))
     findings += [Finding("note", "fixed-argument", f"{key}={value!r} is fixed in the artifacts") for key, value in baked.items()]
-    specs = tuple(TensorSpec(key, _dtype(value), tuple(value.shape)) for key, value in tensors.items())
+    specs = tuple(TensorSpec(key, dtype_name(value), tuple(value.shape)) for key, value in tensors.items())
     checked = [_inputs(model, *_arguments(one))[1] for one in checks]
     for number, one in enumerate(checked):
         if (found := _form(one)) != (expected := _form(tensors)):
@@ -129,7 +129,7 @@ def _ready(model: nn.Module, example: "_Example", checks: Sequence[Any], name: s
 
 
 def _form(tensors: Mapping[str, torch.Tensor]) -> str:
-    return ", ".join(f"{name}: {_dtype(value)} of rank {value.ndim}" for name, value in tensors.items())
+    return ", ".join(f"{name}: {dtype_name(value)} of rank {value.ndim}" for name, value in tensors.items())
 
 
 def weights_digest_of(target: str, inputs: tuple[str, ...] = (), weights: str | None = None) -> str:
@@ -280,15 +280,6 @@ def _restored(findings: list[Finding]) -> Iterator[None]:
         stream = getattr(sys, name)
         if stream is None or getattr(stream, "closed", False):
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - stands in for a stream that the file closed
-
-
-@functools.cache
-def _dtype_names() -> dict[torch.dtype, str]:
-    return {value: name for name in dir(torch) if isinstance(value := getattr(torch, name), torch.dtype) and str(value) == f"torch.{name}"}
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return _dtype_names()[tensor.dtype]
 
 
 def _digest_file(file: str) -> str:

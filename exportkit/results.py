@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils import _pytree as pytree
 
-from exportkit.errors import ExportError, RunError
-from exportkit.spec import Network, Tree, fill
+from exportkit.errors import ExportError
+from exportkit.spec import Tree
 
 
 def flatten(result: Any, taken: frozenset[str]) -> tuple[Tree, dict[str, torch.Tensor]]:
@@ -113,26 +113,3 @@ def _name(path: tuple[str, ...], taken: Iterator[str] | set[str]) -> str:
     while name in taken:
         name += "_out"
     return name
-
-
-def call_in_torch(module: Any, network: Network, inputs: Mapping[str, Any], device: str) -> list[NDArray[Any]]:
-    """Runs a loaded torch artifact on arrays by input name; returns arrays in the order of the network's outputs.
-
-    Raises:
-        RunError: it returns another number of outputs.
-    """
-    tensors = {name: from_numpy(value).to(device) for name, value in inputs.items()}
-    filled = fill(network.input_tree, tensors)
-    with torch.no_grad():
-        result = module(*filled["args"], **filled["kwargs"])
-    leaves = [leaf for leaf in pytree.tree_leaves(result) if leaf is not None]
-    if len(leaves) != len(network.outputs):
-        raise RunError(f"it returns {len(leaves)} outputs, the network {len(network.outputs)}")
-    return [to_numpy(torch.as_tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else None)) for leaf in leaves]
-
-
-def from_numpy(array: NDArray[Any]) -> torch.Tensor:
-    """Copies an array to a tensor; ml_dtypes' bfloat16 becomes torch's."""
-    if str(array.dtype) == "bfloat16":
-        return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
-    return torch.from_numpy(np.array(array, order="C"))

@@ -7,14 +7,13 @@ A *tree* is a JSON-able template of nested arguments or results: exactly one of
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 Dimension = int | str
 Tree = Mapping[str, Any]
 Severity = Literal["note", "warning", "error"]
 Domain = Literal["inside", "outside"]
 Outcome = Literal["passed", "passed with warnings", "undetermined", "failed"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
