@@ -73,7 +73,7 @@ def export(  # noqa: PLR0913 - one argument an option
         provider: where ONNX runs: "cpu", "cuda" or "auto".
         opset: the ONNX opset; None for the exporter's own.
         target: "onnxruntime==1.20": refuse what that runtime cannot load.
-        ort_library: an onnxruntime custom-operator library.
+        ort_library: the library of the network's own onnxruntime operators.
         timeout: wall seconds that one step may take.
         memory: bytes that one process may allocate; None for what the machine has.
         strict: warnings fail.
@@ -106,7 +106,7 @@ def export(  # noqa: PLR0913 - one argument an option
         return pipeline.export(request, server, given=Given(net, example_inputs, dynamic_shapes, check_inputs))
 
 
-def check(folder: str | Path, *, provider: str = "cpu") -> Verdict:
+def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None = None) -> Verdict:
     """Checks an artifact folder: digests, then parity of every artifact with its golden cases.
 
     Raises:
@@ -116,4 +116,4 @@ def check(folder: str | Path, *, provider: str = "cpu") -> Verdict:
     from exportkit.worker import Host
 
     with Host.start(()) as server:
-        return pipeline.check(Path(folder), server, provider)
+        return pipeline.check(Path(folder), server, provider, ort_library)

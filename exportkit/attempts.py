@@ -140,9 +140,10 @@ def _why(reports: Sequence[Report]) -> str:
                 return finding.text
         for one in report.measurements:
             if not one.passed:
-                return f"output {one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
+                return f"{one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
     return "not proven"
 
 
 def _one_line(error: ExportKitError) -> str:
-    return f"{error.where}: {error.what}" if error.where else error.what
+    where, todo = f"{error.where}: " if error.where else "", f" ({error.todo})" if error.todo else ""
+    return f"{where}{error.what}{todo}"

@@ -33,13 +33,13 @@ class Options:
         opset: the ONNX opset; None for the exporter's own.
         translations: torch operator -> a function that writes it in ONNX.
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
-        ort_library: True where the user brings onnxruntime custom operators.
+        ort_library: the file of the user's own onnxruntime operators.
     """
 
     opset: int | None = None
     translations: Mapping[Any, Any] = field(default_factory=dict)
     target: str | None = None
-    ort_library: bool = False
+    ort_library: str | None = None
 
 
 class Captures:

@@ -24,6 +24,7 @@ app = typer.Typer(
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
+Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's own traceback with an error.")]
 
@@ -39,7 +40,7 @@ def export(  # noqa: PLR0913 - one argument an option
     provider: Provider = "cpu",
     opset: Annotated[int | None, typer.Option(help="The ONNX opset; default: the exporter's own.")] = None,
     target: Annotated[str | None, typer.Option(help='Refuse what this runtime cannot load: "onnxruntime==1.20".')] = None,
-    ort_library: Annotated[str | None, typer.Option(help="An onnxruntime custom-operator library to load.")] = None,
+    ort_library: Library = None,
     timeout: Timeout = 300.0,
     memory: Annotated[float | None, typer.Option(help="GiB that one process may allocate; default: what the machine has.")] = None,
     jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
@@ -71,6 +72,7 @@ def export(  # noqa: PLR0913 - one argument an option
 def check(
     folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     provider: Provider = "cpu",
+    ort_library: Library = None,
     timeout: Timeout = 300.0,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
@@ -79,7 +81,8 @@ def check(
     limits = Limits(timeout)
     with Host.start(()) as server, _Progress(quiet=as_json) as progress:
         outcomes = [
-            _told(str(folder), lambda f=folder: pipeline.check(f, server, provider, limits, progress.listen(str(f)))) for folder in folders
+            _told(str(folder), lambda f=folder: pipeline.check(f, server, provider, ort_library, limits, progress.listen(str(f))))
+            for folder in folders
         ]
     _print(outcomes, as_json=as_json, traceback=traceback)
 

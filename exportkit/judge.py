@@ -57,7 +57,9 @@ def judge_all(
     return tuple(reports)
 
 
-def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str, data: Mapping[str, Any]) -> tuple[Report, ...]:
+def judge_golden(
+    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]
+) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
     cases = tuple(Case(**case) for case in data["cases"] if case["name"] not in data["left_out"])
     budgets = {name: read_budget(budget) for name, budget in data["budgets"].items()}
@@ -69,7 +71,7 @@ def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str
         len(data["left_out"]),
         {name: Accept(**one) for name, one in data["accept"].items()},
     )
-    return judge_all(folder, artifact, network, device, None, trial, probing=False)
+    return judge_all(folder, artifact, network, device, ort_library, trial, probing=False)
 
 
 def judge(session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial) -> Report:

@@ -38,7 +38,7 @@ def make(
     inputs = sample.draw(live, network.symbols, case)
     names = tuple(spec.name for spec in network.outputs)
     captures = Captures(live, inputs, network.symbols, names)
-    options = Options(opset, live.onnx_translations, target, bool(ort_library))
+    options = Options(opset, live.onnx_translations, target, ort_library)
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
         plugin, names = plugins.load("formats", name), strategies(name)

@@ -96,7 +96,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     """
     started = time.monotonic()
     limits = Limits(request.timeout, request.memory)
-    provider = _provider(request.provider, server, limits)
+    provider, ort_library = _provider(request.provider, server, limits), _library(request.ort_library)
     loaded, holder = _hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
@@ -105,9 +105,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen)
-        bench = Bench(
-            server, holder, work, limits, listen, provider, request.opset, request.target, request.ort_library, evidence,
-        )  # fmt: skip
+        bench = Bench(server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence)
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
         if proof.digest != survey.digest:
@@ -129,16 +127,24 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         return verdict
 
 
-def check(folder: Path, server: Host, provider: str = "cpu", limits: Limits | None = None, listen: Listener = lambda _: None) -> Verdict:
+def check(
+    folder: Path,
+    server: Host,
+    provider: str = "cpu",
+    ort_library: str | None = None,
+    limits: Limits | None = None,
+    listen: Listener = lambda _: None,
+) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
 
     Raises:
         StoreError: a file is missing, extra or changed.
+        RunError: the provider or the library of custom operators is not here.
     """
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
-    provider = _provider(provider, server, limits)
+    provider, ort_library = _provider(provider, server, limits), _library(ort_library)
     try:
         network = manifest.read_network(data["network"])
         artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
@@ -150,7 +156,7 @@ def check(folder: Path, server: Host, provider: str = "cpu", limits: Limits | No
     made = []
     for artifact in artifacts:
         begun = time.monotonic()
-        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, data["evidence"])
+        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, ort_library, data["evidence"])
         try:
             reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
         except RunError as error:
@@ -182,6 +188,15 @@ def _provider(provider: str, server: Host, limits: Limits) -> str:
             "the device cuda was asked for, and onnxruntime finds none", todo="`exportkit doctor` says why; --provider auto takes the CPU."
         )
     return "cuda" if "cuda" in devices else "cpu"
+
+
+def _library(file: str | None) -> str | None:
+    """Finds the library of custom operators: the children that load it run elsewhere."""
+    if file is None:
+        return None
+    if not Path(file).is_file():
+        raise RunError("the library of custom operators is missing", where=file, todo="Name an existing one with --ort-library FILE.")
+    return str(Path(file).absolute())
 
 
 def _reference(server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener) -> Evidence:

@@ -135,9 +135,16 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
         )
     oldest = _oldest_runtime(opset, version, options.target)
     operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
-    _refuse_unknown(model, options)
+    foreign = _foreign(model)
+    if foreign and not options.ort_library:
+        raise ExportError(
+            f"onnxruntime has no operator {foreign[0]}",
+            todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
+        )
     files = _save(model, captures.name, folder)
     facts = {"opset": opset, "ir_version": version, "oldest_onnxruntime": oldest, "operators": dict(sorted(operators.items()))}
+    if foreign:
+        facts["ort_library"] = Path(str(options.ort_library)).name
     inputs, outputs = _signature(folder / files[0])
     return Artifact("onnx", files, strategy, inputs, outputs, facts)
 
@@ -218,14 +225,11 @@ def _oldest_runtime(opset: int, version: int, target: str | None) -> str:
     return oldest
 
 
-def _refuse_unknown(model: onnx_ir.Model, options: Options) -> None:
-    known = {(function.domain, function.name) for function in model.functions.values()}
-    for node in model.graph.all_nodes():
-        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known and not options.ort_library:
-            raise ExportError(
-                f"onnxruntime has no operator {node.domain}::{node.op_type}",
-                todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
-            )
+def _foreign(model: onnx_ir.Model) -> list[str]:
+    """Lists the operators that neither onnxruntime nor the model itself defines."""
+    own = {(function.domain, function.name) for function in model.functions.values()}
+    used = {(node.domain, node.op_type) for node in model.graph.all_nodes()}
+    return sorted(f"{domain}::{name}" for domain, name in used - own if domain not in _KNOWN_DOMAINS)
 
 
 def _save(model: onnx_ir.Model, name: str, folder: Path) -> tuple[str, ...]:

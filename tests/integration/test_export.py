@@ -223,6 +223,24 @@ def test_operators_written_in_python_are_traced_through(exportkit, tmp_path, net
     assert np.allclose(onnxruntime.InferenceSession(f"{file}.onnx").run(None, {"x": x.numpy()})[0], want, atol=1e-5)
 
 
+def test_an_operator_of_a_library_runs_where_the_library_is_named(exportkit, tmp_path):
+    extensions = pytest.importorskip("onnxruntime_extensions")
+    library = shutil.copy(extensions.get_library_path(), tmp_path / "own_ops.so").name
+    net = NETS / "library_op.py"
+    refused = exportkit("export", net, "--format", "onnx")
+    assert refused.returncode == 1
+    assert "ai.onnx.contrib::Inverse" in refused.stdout
+    assert "--ort-library" in refused.stdout
+    done = exportkit("export", net, "--format", "onnx", "--ort-library", library)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "artifacts" / "library_op"
+    without = exportkit("check", folder)
+    assert without.returncode == 1
+    assert "own_ops.so" in without.stdout
+    assert exportkit("check", folder, "--ort-library", library).returncode == 0
+    assert exportkit("check", folder, "--ort-library", "gone.so").returncode == 2
+
+
 def test_doctor_names_versions_devices_and_providers(exportkit):
     done = exportkit("doctor")
     assert done.returncode == 0, done.stderr
