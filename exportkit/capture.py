@@ -181,7 +181,8 @@ class Captures:
             try:
                 return make()
             except Exception as error:
-                raise ExportError(f"{tool}: {_meaning(error)}", where=_where(error)) from error
+                where, inside = _places(error)
+                raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
 
 
 def names_of(program: ExportedProgram) -> list[str]:
@@ -269,7 +270,9 @@ def _meaning(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__)[:240]
 
 
-def _where(error: Exception) -> str:
+def _places(error: Exception) -> tuple[str, str]:
+    """Finds the line of the user's file, and that of a package which the file uses, where an exporter stopped; "" for none."""
     frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
-    named = re.findall(r'File "([^"]+)", line (\d+)', str(error))
-    return diagnosis.innermost([(file, int(line)) for file, line in named], []) or diagnosis.innermost(frames, [])
+    named = [(file, int(line)) for file, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    where = diagnosis.innermost(named, []) or diagnosis.innermost(frames, [])
+    return where, diagnosis.innermost_of_packages(named) or diagnosis.innermost_of_packages(frames)
