@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from exportkit import diagnosis, state
+from exportkit import diagnosis, patches, state
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
@@ -176,7 +176,8 @@ class Captures:
 
     def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
         """Runs an exporter; afterwards the module holds nothing of its tracing, and its errors are in words."""
-        with warnings.catch_warnings(), state.preserved(self.live.module):
+        as_eager = contextlib.nullcontext() if tool == "torch.jit.script" else patches.as_eager_computes()
+        with warnings.catch_warnings(), state.preserved(self.live.module), as_eager:
             warnings.simplefilter("ignore")
             try:
                 return make()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -51,7 +50,7 @@ def survey(live: Live) -> Survey:
         _, second = _outputs(live, live.example, seed=2)
     after = state.snapshot(live.module)
     changed = sorted({*state.changes(before, middle), *state.changes(middle, after)})
-    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live), *_fast_path(live, first)]
+    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
     seconds = _estimate(live)
     report("finding the dimensions that vary")
     found = find_symbols(live, seconds)
@@ -318,26 +317,6 @@ def _input_mutation(live: Live) -> list[Finding]:
     names = [name for name, value in args.items() if not _equal(to_numpy(value), to_numpy(live.example[name]))]
     text = f"forward changes its input {', '.join(names)} in place; callers of the ONNX artifact keep theirs unchanged"
     return [Finding("warning", "input-mutated", text)] if names else []
-
-
-def _fast_path(live: Live, eager: Arrays) -> list[Finding]:
-    """Warns where eager's fused transformer layers give other values than the plain ones, which is what exporters record."""
-    fused = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-    if not torch.backends.mha.get_fastpath_enabled() or not any(isinstance(part, fused) for part in live.module.modules()):
-        return []
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with state.preserved(live.module):
-            _, plain = _outputs(live, live.example, seed=1)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(True)
-    if all(_close(plain[name].astype(np.float64), value) for name, value in eager.items() if not evidence.is_exact(str(value.dtype))):
-        return []
-    text = (
-        "eager's fused path of nn.TransformerEncoder zeroes padded places, the plain path, which exporters record, does not; "
-        "torch.backends.mha.set_fastpath_enabled(False) in the file makes eager take the plain one, too"
-    )
-    return [Finding("warning", "fast-path", text)]
 
 
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
