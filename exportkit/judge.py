@@ -187,6 +187,7 @@ def _report(
     findings = [
         *_dimension_findings(network, taken),
         *_run_findings(results, failures, trial),
+        *_form_findings(network, compared),
         *_accept_findings(trial, measurements),
         *_output_findings(network, trial),
     ]
@@ -274,6 +275,21 @@ def _run_findings(results: list[tuple[Case, Arrays | None]], failures: Mapping[s
     for text, cases in told.items():
         more = f" and {len(cases) - 2} more" if len(cases) > 2 else ""  # noqa: PLR2004 - two examples are enough to read
         yield Finding("error", "does-not-run", f"does not run on {', '.join(cases[:2])}{more}: {text}")
+
+
+def _form_findings(network: Network, compared: Sequence[tuple[Case, Arrays]]) -> Iterable[Finding]:
+    """Names the outputs of another shape or element type, once each."""
+    for spec in network.outputs:
+        forms = ((case.name, arrays[f"eager/{spec.name}"], np.asarray(arrays[f"result/{spec.name}"])) for case, arrays in compared)
+        wrong = next(((case, want, got) for case, want, got in forms if want.shape != got.shape or want.dtype != got.dtype), None)
+        if wrong:
+            case, want, got = wrong
+            text = f"{spec.name} is {_form(got)} on {case}, eager gives {_form(want)}"
+            yield Finding("error", "another-form", text)
+
+
+def _form(array: NDArray[Any]) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _accept_findings(trial: Trial, measurements: Sequence[Measurement]) -> Iterable[Finding]:

@@ -121,6 +121,7 @@ class Evidence:
     weighed: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     digest: str
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

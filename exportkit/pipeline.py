@@ -115,7 +115,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
                 todo="Keep all state that changes the result in the inputs and outputs.",
             )
         network = replace(network, outputs=proof.outputs)
-        findings = (*loaded.findings, *survey.findings, *(again.result() if again else ()), *_drops(proof.dropped))
+        findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)

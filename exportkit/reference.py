@@ -70,6 +70,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     dropped: dict[str, str] = {}
     raising: dict[str, str] = {}
     samples: dict[str, list[Sample]] = {name: [] for name in example}
+    substitutes: dict[str, None] = {}
     for number, case in enumerate(cases):
         report(f"computing references, case {number + 1} of {len(cases)}")
         outcome = _run_case(live, symbols, case, example)
@@ -80,11 +81,13 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
             outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
         golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
         kept.append(outcome.case)
+        substitutes |= dict.fromkeys([outcome.substitute] if outcome.substitute else [])
         for name, one in outcome.samples.items():
             samples[name].append(one)
     weighed = tuple(case.name for case in kept if any(one.case == case.name for one in next(iter(samples.values()))))
     trial = Trial(folder, tuple(kept), {}, raising, len(dropped), _accepted(live, list(example)))
-    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example))
+    findings = tuple(Finding("warning", "no-oracle", text) for text in substitutes)
+    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), findings)
 
 
 def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
@@ -104,6 +107,7 @@ class _Ran:
     case: Case
     arrays: Arrays
     samples: dict[str, Sample]
+    substitute: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,8 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         return _Ran(case, arrays, {})
     if case.kind == "like" and (odd := _newly_odd(eager, example)):
         return _Refused(f"eager's {odd} turns NaN or infinite", raises=False)
-    samples = _samples(live, case, inputs, eager)
+    oracle, substitute = _oracle(live, inputs, eager)
+    samples = _samples(live, case, inputs, eager, oracle)
     if case.kind != "check" and any(_unstable(one) for one in samples.values()):
         if case.kind == "like":
             return _Refused("a discrete choice inside the network changes under rounding", raises=False)
@@ -151,11 +156,10 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         arrays |= {f"perturbed/{name}/{number}": run for number, run in enumerate(one.perturbed)}
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
-    return _Ran(case, arrays, samples)
+    return _Ran(case, arrays, samples, substitute)
 
 
-def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> dict[str, Sample]:
-    oracle = _oracle(live, inputs, eager)
+def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:
     floats = [name for name, value in eager.items() if not evidence.is_exact(str(value.dtype))]
     moved = [_perturbed(live, inputs, seed, bit=0) for seed in range(_HALF_ULP_RUNS)] if floats else []
     far = [_perturbed(live, inputs, 100 + seed, bit=1) for seed in range(_TWO_ULP_RUNS)] if len(floats) < len(eager) else []
@@ -170,7 +174,16 @@ def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: 
     return samples
 
 
-def _oracle(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
+def _oracle(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> tuple[Arrays, str]:
+    """Computes in float64; where that cannot be, eager itself stands in, and the text says why."""
+    try:
+        return _in_float64(live, inputs, eager), ""
+    except Exception as error:  # noqa: BLE001 - whatever an operator says of an oracle's tensor
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+        return eager, f"no float64 oracle can run this network ({why}): eager stands in, its error that of runs moved by half an ulp"
+
+
+def _in_float64(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
     """Computes in float64; where that is far off, a discrete choice fell otherwise: computes again with eager's own choices."""
     with state.preserved(live.module):
         outcome = float64.compute(lambda: live.call(inputs))

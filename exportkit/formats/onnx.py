@@ -67,6 +67,7 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+    _refuse_complex(captures)
     with _quiet():
         converted = torch.onnx.export(
             program,
@@ -90,6 +91,7 @@ def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact
 
 def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     """Converts TorchScript with the exporter that keeps its loops (torch deprecates it; it ends at opset 20)."""
+    _refuse_complex(captures)
     args, kwargs = captures.arguments()
     names = list(captures.inputs)
     axes = {name: {axis: symbol for (one, axis), symbol in symbol_at(captures.symbols).items() if one == name} for name in names}
@@ -112,6 +114,16 @@ def _write_legacy(module: Any, captures: Captures, folder: Path, options: Option
         if file.name not in artifact.files:
             file.unlink()
     return artifact
+
+
+def _refuse_complex(captures: Captures) -> None:
+    """Refuses complex inputs and outputs: exporters write pairs of floats in their place, which is another signature."""
+    network = captures.live.network
+    instead = {"input": "Take real and imaginary parts on a last axis of two", "output": "Return torch.view_as_real() of it"}
+    for what, specs in (("input", network.inputs), ("output", network.outputs)):
+        for spec in specs:
+            if spec.dtype.startswith("complex"):
+                raise ExportError(f"{what} {spec.name} is {spec.dtype}, onnxruntime has no complex tensors", todo=f"{instead[what]}.")
 
 
 def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:

@@ -246,7 +246,8 @@ def _all_notes(summary: Summary) -> Iterator[tuple[str, str, str]]:
 
 def _failure(one: Summary) -> str:
     value, limit = _number(one["value"]), _number(one["limit"])
-    return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed"
+    more = f" (and too large on {_count(one['cases'] - 1, 'more case')})" if one["cases"] > 1 else ""
+    return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed{more}"
 
 
 def _place(finding: Summary) -> str:

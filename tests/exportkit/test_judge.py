@@ -65,3 +65,12 @@ def test_a_wrong_value_at_one_unseen_size_fails(trial):
         return [2 * inputs["x"] + (len(inputs["x"]) == 11)]
 
     assert judge.judge(session, ARTIFACT, network(declared=False), "fake", "cpu", trial).outcome == "failed"
+
+
+def test_another_shape_or_element_type_is_told_in_words(trial):
+    def session(inputs):
+        return [np.stack([inputs["x"]] * 2, 1).astype(np.float64)]
+
+    report = judge.judge(session, ARTIFACT, network(declared=False), "fake", "cpu", trial)
+    assert report.outcome == "failed"
+    assert [finding.text for finding in report.findings] == ["y is float64[5, 2] on example, eager gives float32[5]"]

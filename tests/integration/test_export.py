@@ -248,3 +248,15 @@ def test_doctor_names_versions_devices_and_providers(exportkit):
         assert word in done.stdout
     told = json.loads(exportkit("doctor", "--json").stdout)
     assert told["providers"]["CPUExecutionProvider"] == ""
+
+
+def test_a_complex_output_is_proven_where_the_runtime_has_them_and_named_where_not(exportkit, tmp_path):
+    net = tmp_path / "spectrum.py"
+    net.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        return torch.fft.fft(x)\n\n\n"
+        "model, example_inputs = Net(), torch.randn(2, 4)\n"
+    )
+    done = exportkit("export", net)
+    assert done.returncode == 1
+    assert "output output is complex64, onnxruntime has no complex tensors" in " ".join(done.stdout.split())
+    assert done.stdout.rstrip().endswith("--format torchscript,pt2")

@@ -155,11 +155,10 @@ def test_what_a_refusal_says_is_not_said_again(summary):
 
 
 def test_a_failed_number_states_output_case_and_limit(summary):
-    failure = {"case": "like-3", "output": "logits", "metric": "largest error / eager's", "value": 81.234, "limit": 5.0}
+    failure = {"case": "like-3", "output": "logits", "metric": "largest error / eager's", "value": 81.234, "limit": 5.0, "cases": 3}
     summary["formats"][0]["verdicts"] = [verdict("torchscript", "failed", failures=[failure])]
-    assert "failed: logits on like-3: largest error / eager's is 81.2, at most 5 is allowed [torchscript]" in TEXT.render(
-        summary, width=200
-    )
+    want = "logits on like-3: largest error / eager's is 81.2, at most 5 is allowed (and too large on 2 more cases) [torchscript]"
+    assert f"failed: {want}" in TEXT.render(summary, width=200)
 
 
 def test_the_same_finding_of_several_formats_is_told_once_and_errors_come_first(summary):
