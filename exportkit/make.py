@@ -1,11 +1,12 @@
 """Makes artifacts in a fork of the holder: the captures are shared by the formats of one call."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from exportkit import plugins, sample
+from exportkit import plugins, sample, state
 from exportkit.capture import Captures, Options
 from exportkit.errors import ExportError, ExportKitError
 from exportkit.load import Live
@@ -13,7 +14,7 @@ from exportkit.messages import Result
 from exportkit.spec import Case, Network
 from exportkit.worker import report
 
-_SEED = 20_000
+_SEED, _DRAWS = 20_000, 4
 
 
 def strategies(name: str) -> tuple[str, ...]:
@@ -34,8 +35,7 @@ def make(
     """
     torch.set_num_threads(1)
     live.network = network
-    case = Case("capture", sample.sizes_for_capture(network.symbols), "like", "inside", _SEED)
-    inputs = sample.draw(live, network.symbols, case)
+    inputs = _capture_inputs(live, network)
     names = tuple(spec.name for spec in network.outputs)
     captures = Captures(live, inputs, network.symbols, names)
     options = Options(opset, live.onnx_translations, target, ort_library)
@@ -52,6 +52,17 @@ def make(
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
             made[name] = Result(ExportError(_deepest(error)), names)
     return made
+
+
+def _capture_inputs(live: Live, network: Network) -> dict[str, torch.Tensor]:
+    """Draws inputs that eager takes; where it takes none of them, the example itself serves: no artifact keeps a value of it."""
+    sizes = sample.sizes_for_capture(network.symbols)
+    for attempt in range(_DRAWS):
+        inputs = sample.draw(live, network.symbols, Case("capture", sizes, "like", "inside", _SEED + attempt))
+        with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
+            live.call(inputs)
+            return inputs
+    return live.example
 
 
 def _deepest(error: BaseException) -> str:
