@@ -7,8 +7,8 @@ the artifact, and the gate judges each mutant on the cases that it would judge a
 - loud: the runtime does not load it, or not run it on the example. Nobody ships that.
 - below rounding: on 200 inputs that the network's own `draw` gives (the gate never sees them), at other sizes too, mutant and artifact on
   the same runtime never differ by more than eager's own error on those inputs.
-Beside the gate stand three rules in use, on the same mutants: that of `torch.onnx.export(verify=True)` on the example, `numpy.allclose` with
-rtol=1e-3 and atol=1e-5, and Polygraphy's default (1e-5, 1e-5), both on the example and four draws of its sizes.
+Beside the gate stand three rules in use, on the same mutants: that of `torch.onnx.export(verify=True)` on the example, `numpy.allclose`
+with rtol=1e-3 and atol=1e-5, and Polygraphy's default (1e-5, 1e-5), both on the example and on four draws of its sizes.
 Faults of a single element of a weight are told apart. Figures repeat bit for bit on one machine: seeds draw everything.
 """
 
@@ -28,9 +28,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import gate
+import mutations
 import numpy as np
+import onnx
+import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+from exportkit import evidence, float64, sample
+from exportkit.errors import ExportKitError
+from exportkit.evidence import Sample
+from exportkit.results import flatten, to_numpy
+from exportkit.spec import Case
 
 RULES = ("gate", "torch verify", "allclose", "polygraphy")
 DRAWS = 200
@@ -59,11 +67,6 @@ class Row:
 
 def examine(file: str, each: int, quick: bool) -> list[Row]:
     """Exports one network, and judges its mutants."""
-    import torch
-
-    import gate
-    import mutations
-
     _quiet()
     torch.set_num_threads(1)
     name = Path(file).stem
@@ -76,11 +79,11 @@ def examine(file: str, each: int, quick: bool) -> list[Row]:
         for form in ("onnx",) if quick else ("onnx", "torchscript"):
             proof = gate.prove(live, network, evidence, work / form, form)
             if not proof.made.outcome.startswith("passed"):
-                rows.append(Row(name, form, "", "the good artifact", "not proven", (), proof.made.refused or gate.why(proof.made.reports[0])))
+                rows.append(
+                    Row(name, form, "", "the good artifact", "not proven", (), proof.made.refused or gate.why(proof.made.reports[0]))
+                )
                 continue
             if form == "onnx":
-                import onnx
-
                 sizes = {symbol.name: symbol.size for symbol in network.symbols}
                 model = onnx.load(proof.file)
                 bench = _Bench(proof, yard, _without_fault(model, proof.file.with_name("good.onnx")))
@@ -99,36 +102,32 @@ def examine(file: str, each: int, quick: bool) -> list[Row]:
 
 def _without_fault(model: Any, file: Path) -> Path:
     """Writes the model as mutants are written: a runtime that knows the shapes inside fuses other nodes, and rounds otherwise."""
-    import onnx
-
-    import mutations
-
     plain = mutations.prepared(model)
     del plain.graph.value_info[:]
     onnx.save(plain, file)
     return file
 
 
+def _arrays(result: Any) -> dict[str, Any]:
+    return {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
+
+
+def _eager(live: Any, inputs: dict[str, torch.Tensor]) -> dict[str, Any]:
+    with torch.no_grad():
+        return _arrays(live.call(inputs))
+
+
 class _Yardstick:
     """Eager and the oracle on inputs that the gate never sees: what an artifact may differ by, by measurement."""
 
     def __init__(self, live: Any, draw: Callable[[Any], Any]) -> None:
-        import torch
-
-        from exportkit import evidence, float64
-        from exportkit.evidence import Sample
-        from exportkit.results import flatten, to_numpy
-
         self.inputs, self.oracles = [], []
         samples: dict[str, list[Sample]] = collections.defaultdict(list)
         names = [spec.name for spec in live.network.inputs]
         for number in range(DRAWS):
             inputs = dict(zip(names, draw(np.random.default_rng([7, number])), strict=True))
-            with torch.no_grad():
-                eager, oracle = (
-                    {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
-                    for result in (live.call(inputs), float64.compute(lambda inputs=inputs: live.call(inputs)).value)
-                )
+            eager = _eager(live, inputs)
+            oracle = _arrays(float64.compute(lambda inputs=inputs: live.call(inputs)).value)
             self.inputs.append({name: to_numpy(value) for name, value in inputs.items()})
             self.oracles.append(oracle)
             for name, value in eager.items():
@@ -137,9 +136,6 @@ class _Yardstick:
 
     def gap(self, number: int, name: str, good: Any, other: Any) -> float:
         """Returns how far two results of one input lie apart, in units of eager's largest error."""
-        from exportkit import evidence
-        from exportkit.evidence import Sample
-
         budget, oracle = self.budgets[name], self.oracles[number][name]
         if good.shape != other.shape or good.dtype != other.dtype:
             return np.inf
@@ -150,8 +146,8 @@ class _Yardstick:
             return np.inf
         with np.errstate(invalid="ignore"):
             moved = np.asarray(oracle, np.float64) + np.where(a == b, 0.0, b - a)
-        sample = Sample(str(number), np.asarray(oracle, np.float64), np.asarray(oracle, np.float64), ())
-        found, _ = evidence.measure(name, budget, sample, moved)
+        still = np.asarray(oracle, np.float64)
+        found, _ = evidence.measure(name, budget, Sample(str(number), still, still, ()), moved)
         return max((one.value for one in found if one.metric.startswith("largest")), default=0.0)
 
 
@@ -159,28 +155,20 @@ class _Bench:
     """One good artifact, and what it gives on the inputs of both generators."""
 
     def __init__(self, proof: Any, yard: _Yardstick, good: Path) -> None:
-        import gate
-        from exportkit import golden
-
         self.proof, self.yard = proof, yard
         opened = gate.session(proof, good)
         self.good = [gate.run(opened, proof.network, inputs) for inputs in yard.inputs]
-        self.plain = []
-        for name in ("example", "like-0", "like-1", "like-2", "like-3"):
-            file = proof.evidence.trial.arrays / f"{name}.safetensors"
-            if file.exists():
-                reader = golden.Reader(file)
-                self.plain.append({key.removeprefix(f"{name}/"): reader.read(key) for key in reader.names()})
+        sizes = {symbol.name: symbol.size for symbol in proof.network.symbols}
+        cases = [Case(f"plain-{seed}", sizes, "like" if seed else "example", "inside", 5_000 + seed) for seed in range(5)]
+        drawn = [sample.draw(proof.live, proof.network.symbols, case) for case in cases]
+        self.plain = [(gate.as_arrays(inputs), _eager(proof.live, inputs)) for inputs in drawn]
 
     def judge(self, network: str, form: str, kind: str, name: str, file: Path) -> Row:
-        import gate
-        from exportkit.errors import ExportKitError
-
         try:
             opened = gate.session(self.proof, file)
         except ExportKitError as error:
             return Row(network, form, kind, name, "loud", (), error.what)
-        answers = [self._answers(opened, arrays) for arrays in self.plain]
+        answers = [gate.run(opened, self.proof.network, inputs) for inputs, _ in self.plain]
         if answers[0] is None:
             return Row(network, form, kind, name, "loud", (), "does not run on the example")
         report = gate.judge_file(self.proof, file)
@@ -193,15 +181,8 @@ class _Bench:
         survives = f"differs on {over} of {DRAWS} inputs, by at most {max(gaps, default=0.0):.3g} of eager's largest error"
         return Row(network, form, kind, name, aside, tuple(caught), gate.why(report) if "gate" in caught else survives)
 
-    def _answers(self, opened: Any, arrays: dict[str, Any]) -> list[Any] | None:
-        import gate
-
-        return gate.run(opened, self.proof.network, {spec.name: arrays[f"input/{spec.name}"] for spec in self.proof.network.inputs})
-
     def _gaps(self, opened: Any, *, first_only: bool) -> list[float]:
         """Measures mutant against artifact on the 200 inputs; with `first_only` until one differs."""
-        import gate
-
         gaps: list[float] = []
         names = [spec.name for spec in self.proof.network.outputs]
         for number, inputs in enumerate(self.yard.inputs):
@@ -218,9 +199,9 @@ class _Bench:
     def _rules(self, answers: Sequence[list[Any] | None]) -> tuple[bool, bool, bool]:
         """Says what the rules in use find: True where one is broken."""
         pairs = []
-        for number, (arrays, answer) in enumerate(zip(self.plain, answers, strict=True)):
+        for number, ((_, eager), answer) in enumerate(zip(self.plain, answers, strict=True)):
             for place, spec in enumerate(self.proof.network.outputs):
-                pairs.append((number, arrays[f"eager/{spec.name}"], None if answer is None else np.asarray(answer[place])))
+                pairs.append((number, eager[spec.name], None if answer is None else np.asarray(answer[place])))
         verify = any(_breaks(eager, result, _verify) for number, eager, result in pairs if number == 0)
         return verify, any(_breaks(e, r, _allclose) for _, e, r in pairs), any(_breaks(e, r, _polygraphy) for _, e, r in pairs)
 
@@ -293,8 +274,6 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    import gate
-
     files = [file for file in gate.networks(args.networks) if not args.quick or Path(file).stem in QUICK]
     each = 2 if args.quick else args.each
     started = time.monotonic()

@@ -54,11 +54,10 @@ class Proof:
         return self.made.folder / self.artifact.files[0]
 
 
-def hold(file: str, seed: int = 0) -> Live:
+def hold(file: str) -> Live:
     """Loads a network file and moves its weights, so that no norm is the identity, as after training."""
     _, live = load.hold(file)
-    if seed >= 0:
-        _train(live.module, seed)
+    train(live.module, 0)
     return live
 
 
@@ -131,7 +130,8 @@ def networks(folders: Sequence[str]) -> list[str]:
     return [str(file) for file in files if file.name != "__init__.py"]
 
 
-def _train(module: torch.nn.Module, seed: int) -> None:
+def train(module: torch.nn.Module, seed: int) -> None:
+    """Moves weights and running statistics at random, by a tenth of their spread."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -28,11 +28,12 @@ class Likelihood(nn.Module):
 
 model = Likelihood()
 example_inputs = (torch.randn(3, 7, 6), torch.randint(0, 4, (3, 7)), torch.arange(7) < torch.tensor([[7], [4], [2]]))
-dynamic_shapes = {name: {0: "batch", 1: "time"} for name in ("x", "tags", "mask")}
+time = torch.export.Dim("time", min=2)
+dynamic_shapes = {name: {0: "batch", 1: time} for name in ("x", "tags", "mask")}
 
 
 def draw(rng):
-    batch, time = rng.integers(1, 5), rng.integers(2, 15)
-    mask = torch.arange(int(time)) < torch.from_numpy(rng.integers(1, time + 1, (batch, 1)))
-    x = rng.standard_normal((batch, time, 6)) * rng.choice([1.0, 0.3, 2.0])
-    return torch.from_numpy(x).float(), torch.from_numpy(rng.integers(0, 4, (batch, time))), mask
+    batch, length = rng.integers(1, 5), rng.integers(2, 15)
+    mask = torch.arange(int(length)) < torch.from_numpy(rng.integers(1, length + 1, (batch, 1)))
+    x = rng.standard_normal((batch, length, 6)) * rng.choice([1.0, 0.3, 2.0])
+    return torch.from_numpy(x).float(), torch.from_numpy(rng.integers(0, 4, (batch, length))), mask

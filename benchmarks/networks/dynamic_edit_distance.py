@@ -32,4 +32,4 @@ dynamic_shapes = {"a": {0: "rows"}, "b": {0: "columns"}}
 
 
 def draw(rng):
-    return tuple(torch.from_numpy(rng.integers(0, 8, rng.integers(1, 10))) for _ in range(2))
+    return tuple(torch.from_numpy(rng.integers(0, 8, rng.integers(1, 7))) for _ in range(2))

@@ -32,4 +32,8 @@ dynamic_shapes = {"x": {0: "nodes"}, "edges": {1: "count"}, "features": {0: "cou
 def draw(rng):
     nodes, edges = rng.integers(2, 15), rng.integers(1, 30)
     x = rng.standard_normal((nodes, 5)) * rng.choice([1.0, 0.3, 3.0])
-    return torch.from_numpy(x).float(), torch.from_numpy(rng.integers(0, nodes, (2, edges))), torch.from_numpy(rng.random((edges, 2))).float()
+    return (
+        torch.from_numpy(x).float(),
+        torch.from_numpy(rng.integers(0, nodes, (2, edges))),
+        torch.from_numpy(rng.random((edges, 2))).float(),
+    )
