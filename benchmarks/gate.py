@@ -16,6 +16,7 @@ import torch
 from exportkit import judge, load, reference
 from exportkit.attempts import Bench
 from exportkit.errors import ExportKitError
+from exportkit.formats import onnx
 from exportkit.load import Live
 from exportkit.manifest import Made
 from exportkit.messages import Evidence
@@ -75,6 +76,7 @@ def gather(live: Live, folder: Path, seed: int = 0) -> tuple[Network, Evidence]:
 
 def prove(live: Live, network: Network, evidence: Evidence, work: Path, form: str) -> Proof:
     """Makes an artifact by the strategies of its format, and judges it."""
+    onnx.warm()
     future: Future[Evidence] = Future()
     future.set_result(evidence)
     bench = Bench(Here(), Here((live,)), work, Limits(), lambda _: None, "cpu", None, None, None, future)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ dynamic_shapes = {name: {0: "batch", 1: time} for name in ("x", "tags", "mask")}
 
 
 def draw(rng):
-    batch, length = rng.integers(1, 5), rng.integers(2, 15)
+    batch, length = rng.integers(1, 5), rng.integers(2, 9)
     mask = torch.arange(int(length)) < torch.from_numpy(rng.integers(1, length + 1, (batch, 1)))
     x = rng.standard_normal((batch, length, 6)) * rng.choice([1.0, 0.3, 2.0])
     return torch.from_numpy(x).float(), torch.from_numpy(rng.integers(0, 4, (batch, length))), mask

@@ -36,5 +36,5 @@ dynamic_shapes = {"x": {0: "batch", 1: "time"}}
 
 
 def draw(rng):
-    x = rng.standard_normal((rng.integers(1, 5), rng.integers(1, 12), 6)) * rng.choice([1.0, 0.3, 2.0])
+    x = rng.standard_normal((rng.integers(1, 5), rng.integers(1, 9), 6)) * rng.choice([1.0, 0.3, 2.0])
     return (torch.from_numpy(x).float(),)
