@@ -1,10 +1,11 @@
 """One format at a time: strategies in order, each judged, until one is proven. Runs in the light parent; the work is in children."""
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ class Bench:
         server: forks judges; it never saw the network.
         holder: forks exporters; it holds the network.
         evidence: the cases and eager's own error, once they are computed.
+        seconds: what making and judging took, added up as they run.
     """
 
     server: Host
@@ -41,6 +43,7 @@ class Bench:
     target: str | None
     ort_library: str | None
     evidence: "Future[Evidence]"
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
         """Makes and proves formats that share a capture; the first strategy of each in one child."""
@@ -72,25 +75,27 @@ class Bench:
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
         attempts = [(name, place, self.folder(name, place, network)) for name, place in wanted]
+        names = ", ".join(name for name, _ in wanted)
         try:
-            made: dict[str, Result] = self.holder.run(
-                "exportkit.make:make",
-                attempts,
-                network,
-                self.opset,
-                self.target,
-                self.ort_library,
-                limits=self.limits,
-                stage=f"exporting {', '.join(name for name, _ in wanted)}",
-                on_event=self.listen,
-            )
+            with self.timed(f"making {names}"):
+                made: dict[str, Result] = self.holder.run(
+                    "exportkit.make:make",
+                    attempts,
+                    network,
+                    self.opset,
+                    self.target,
+                    self.ort_library,
+                    limits=self.limits,
+                    stage=f"exporting {names}",
+                    on_event=self.listen,
+                )
         except RunError as error:
             for _, _, folder in attempts:
                 shutil.rmtree(folder, ignore_errors=True)
             if len(wanted) > 1:
                 return {name: self.make([(name, place)], network)[name] for name, place in wanted}
-            names = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
-            return {wanted[0][0]: Result(error, names)}
+            strategies = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
+            return {wanted[0][0]: Result(error, strategies)}
         return made
 
     def folder(self, name: str, place: int, network: Network) -> Path:
@@ -114,8 +119,18 @@ class Bench:
         network = replace(network, outputs=proof.outputs)
         call = ("exportkit.judge:judge_all", folder, artifact, network, self.provider, self.ort_library, proof.trial, probing)
         stage = f"checking {artifact.files[0]}"
-        reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
+        with self.timed(f"judging {artifact.format}"):
+            reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
         return reports
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds the wall seconds of a step to those before."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:

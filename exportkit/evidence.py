@@ -23,7 +23,9 @@ MAX_FACTOR = 5.0
 
 _DECADES = 3.0  # one magnitude group spans a factor of 1e3
 _FEWEST_FOR_RMS = 64
+_LEVEL = 4.0  # cases whose error is so many times the median one's are weighed apart
 _ZERO = -1  # the group of elements that the oracle says are exactly zero
+_ODD = -2  # that of elements which are not finite
 _SMALLEST = 12  # groups below 1e-36 of the largest element are one
 _UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53, "complex128": 2.0**-53}
 _CAP = {"float16": 2e-2, "bfloat16": 2e-2}
@@ -70,7 +72,7 @@ def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
         return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)
     dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, dtype))}
     kept = [s for s in samples if s.case not in dropped]
-    bands = tuple(band for cluster in _clusters(kept) for band in _bands(cluster, dtype))
+    bands = tuple(band for cluster in _clusters(kept) for level in _levels(cluster, dtype) for band in _bands(level, dtype))
     return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)
 
 
@@ -143,7 +145,7 @@ def read_budget(data: Mapping[str, Any]) -> Budget:
     """Reads eager's own error back; infinite limits are text in JSON."""
     bands = tuple(
         Band(
-            (float(band["scale"][0]), float(band["scale"][1])),
+            tuple(band["cases"]),
             tuple(band["groups"]),
             float(band["rms"]),
             float(band["max"]),
@@ -205,10 +207,35 @@ def _clusters(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
         yield cluster
 
 
+def _levels(cluster: Sequence[Sample], dtype: str) -> Iterable[list[Sample]]:
+    """Splits off the cases on which eager errs far more than on most: what they may differ by is no measure for the others."""
+    levels = {id(sample): _level(sample, dtype) for sample in cluster}
+    order = sorted(cluster, key=lambda sample: levels[id(sample)])
+    limit = _LEVEL * levels[id(order[len(order) // 2])]
+    part: list[Sample] = []
+    for sample in order:
+        if part and levels[id(sample)] > limit:
+            yield part
+            part, limit = [], _LEVEL * levels[id(sample)]
+        part.append(sample)
+    yield part
+
+
+def _level(sample: Sample, dtype: str) -> float:
+    """Returns eager's root mean square error relative to the case's scale, at least the rounding of the values."""
+    oracle, finite, scale = widen(sample.oracle), _finite(sample), _scale(sample)
+    errors = [_rms(wide[shared] - oracle[shared]) for run in _runs(sample) if (shared := finite & np.isfinite(wide := widen(run))).any()]
+    return max(_rms(np.asarray(errors)), _UNIT.get(dtype, 2.0**-24) * _rms(oracle[finite])) / (scale or 1.0)
+
+
+def _runs(sample: Sample) -> list[Array]:
+    return [run for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
+
+
 def _groups(sample: Sample) -> Array:
-    """Numbers each element's magnitude group; `_ZERO` where the oracle is exactly zero, -2 where something is not finite."""
+    """Numbers each element's magnitude group; `_ZERO` where the oracle is exactly zero, `_ODD` where something is not finite."""
     oracle, finite, scale = np.abs(widen(sample.oracle)), _finite(sample), _scale(sample)
-    groups = np.full(oracle.shape, -2)
+    groups = np.full(oracle.shape, _ODD)
     groups[finite & (oracle == 0)] = _ZERO
     sized = finite & (oracle > 0)
     with np.errstate(divide="ignore", over="ignore"):
@@ -225,11 +252,11 @@ class _Pool:
     errors: list[Array]
     values: list[Array]
 
-    def band(self, scale: tuple[float, float], dtype: str) -> Band:
-        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale[0], 1e-300)
+    def band(self, cases: tuple[str, ...], scale: float, dtype: str) -> Band:
+        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale, 1e-300)
         errors, values = np.concatenate(self.errors), np.concatenate(self.values)
         return Band(
-            scale,
+            cases,
             self.groups,
             max(_rms(errors), unit * _rms(values), min(tiny, 1.0)),
             max(float(errors.max()), unit * float(values.max()), min(tiny, 1.0)),
@@ -238,31 +265,30 @@ class _Pool:
 
 def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
     """Pools a cluster's groups, from small magnitudes to large; a group that drowns in rounding joins the next larger one."""
-    scale = (_scale(cluster[0]), _scale(cluster[-1]))
+    cases = tuple(sample.case for sample in cluster)
     pools: dict[int, _Pool] = {}
     for sample in cluster:
         groups, largest = _groups(sample), _scale(sample) or 1.0
         oracle = widen(sample.oracle)
         with np.errstate(invalid="ignore"):  # what is not finite is left out below
-            runs = [np.abs(widen(run) - oracle) / largest for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
-        for group in np.unique(groups[groups > -2]):  # noqa: PLR2004 - the code of "not finite", see _groups
+            runs = [np.abs(widen(run) - oracle) / largest for run in _runs(sample)]
+        for group in np.unique(groups[groups != _ODD]):
             pool = pools.setdefault(int(group), _Pool((int(group),), [], []))
             inside = groups == group
             pool.errors += [run[inside][np.isfinite(run[inside])] for run in runs]
             pool.values.append(np.abs(oracle[inside]) / largest)
     zero = pools.pop(_ZERO, None)
-    bands = list(_merged(pools, scale, dtype))
-    yield from bands
+    yield from (pool.band(cases, min(map(_scale, cluster)), dtype) for pool in _merged(pools, dtype))
     if zero is not None:
         # An exact zero has no magnitude of its own: it may lie as far off as eager's error (not the floor) among the smallest others.
         errors = np.concatenate(zero.errors)
         smallest = max(pools) if pools else None
         nearby = float(np.concatenate(pools[smallest].errors).max()) if smallest is not None else 0.0
         worst = max(float(errors.max()), nearby)
-        yield Band(scale, (_ZERO,), worst, worst)
+        yield Band(cases, (_ZERO,), worst, worst)
 
 
-def _merged(pools: Mapping[int, _Pool], scale: tuple[float, float], dtype: str) -> Iterable[Band]:
+def _merged(pools: Mapping[int, _Pool], dtype: str) -> Iterable[_Pool]:
     order = sorted(pools, reverse=True)
     for place, group in enumerate(order):
         pool = pools[group]
@@ -274,7 +300,7 @@ def _merged(pools: Mapping[int, _Pool], scale: tuple[float, float], dtype: str) 
             larger.errors += pool.errors
             larger.values += pool.values
             continue
-        yield pool.band(scale, dtype)
+        yield pool
 
 
 def _errors(budget: Budget, sample: Sample, result: Array) -> Errors:
@@ -283,9 +309,12 @@ def _errors(budget: Budget, sample: Sample, result: Array) -> Errors:
         gap = np.abs(widen(result) - widen(sample.oracle)) / (largest or 1.0)
     found: list[tuple[Band | None, float, int, float]] = []
     for band in budget.bands:
-        inside = np.isin(groups, band.groups) if band.scale[0] <= largest <= band.scale[1] else np.zeros(groups.shape, bool)
+        inside = np.isin(groups, band.groups) if sample.case in band.cases else np.zeros(groups.shape, bool)
         if inside.any():
             found.append((band, *_ratio(gap[inside], band)))
+            groups = np.where(inside, _ODD, groups)
+    if left := int((groups != _ODD).sum()):  # a case that was never weighed proves nothing
+        found.append((None, np.inf, left, np.inf))
     return Errors(tuple(found))
 
 

@@ -42,13 +42,13 @@ class Band:
     """Eager's own error among elements of one magnitude, relative to the largest element of their case.
 
     Attributes:
-        scale: (low, high): the cases whose largest element lies in this range.
+        cases: the cases that are weighed together: of comparable size, and on which eager errs comparably.
         groups: the magnitude groups merged here; 0 holds the elements within 1e-3 of the case's largest, 1 the next factor of 1e3, ...
         rms: root mean square error, at least the rounding of the values themselves.
         max: largest error, at least the rounding of the largest value.
     """
 
-    scale: tuple[float, float]
+    cases: tuple[str, ...]
     groups: tuple[int, ...]
     rms: float
     max: float

@@ -69,7 +69,7 @@ class Verdict:
     Attributes:
         folder: where the artifacts are; None where nothing was published.
         exit_code: 0 all proven and published, 1 a format failed or is undetermined.
-        seconds: wall seconds, in all and by format.
+        seconds: wall seconds, in all, by format, and by step ("survey", "references", "making onnx", "judging onnx"), which overlap.
     """
 
     network: Network
@@ -104,8 +104,11 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
-        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen)
-        bench = Bench(server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence)
+        spent = {"survey": time.monotonic() - started}
+        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen, spent)
+        bench = Bench(
+            server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent,
+        )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
         if proof.digest != survey.digest:
@@ -117,7 +120,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         network = replace(network, outputs=proof.outputs)
         findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
-        seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
+        seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
         if len(good) == len(made):
             return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
@@ -199,13 +202,17 @@ def _library(file: str | None) -> str | None:
     return str(Path(file).absolute())
 
 
-def _reference(server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener) -> Evidence:
+def _reference(
+    server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener, spent: dict[str, float]
+) -> Evidence:
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server."""
+    started = time.monotonic()
     call = ("exportkit.reference:build", survey.symbols, survey.cases, folder)
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
     limits = replace(limits, seconds=limits.seconds * 4)
     ran: Evidence = holder.run(*call, limits=limits, stage="computing references", on_event=listen)
     budgets = server.run("exportkit.judge:weigh", folder, ran.weighed, ran.outputs, limits=limits, stage="weighing eager's own error")
+    spent["references"] = time.monotonic() - started
     return replace(ran, trial=replace(ran.trial, budgets=budgets))
 
 

@@ -75,8 +75,8 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         report(f"computing references, case {number + 1} of {len(cases)}")
         outcome = _run_case(live, symbols, case, example)
         if isinstance(outcome, _Refused):
-            (raising if outcome.raises and case.kind != "like" else dropped)[case.name] = outcome.reason
-            if not (outcome.raises and case.kind != "like"):
+            (raising if outcome.raises and not case.drawn else dropped)[case.name] = outcome.reason
+            if not outcome.raises or case.drawn:
                 continue
             outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
         golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
@@ -142,12 +142,12 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     arrays |= {f"eager/{name}": value for name, value in eager.items()}
     if case.domain == "outside":
         return _Ran(case, arrays, {})
-    if case.kind == "like" and (odd := _newly_odd(eager, example)):
+    if case.drawn and (odd := _newly_odd(eager, example)):
         return _Refused(f"eager's {odd} turns NaN or infinite", raises=False)
     oracle, substitute = _oracle(live, inputs, eager)
     samples = _samples(live, case, inputs, eager, oracle)
     if case.kind != "check" and any(_unstable(one) for one in samples.values()):
-        if case.kind == "like":
+        if case.drawn:
             return _Refused("a discrete choice inside the network changes under rounding", raises=False)
         samples = {}
     for name, one in samples.items():
@@ -369,14 +369,14 @@ def _estimate(live: Live) -> float:
 
 def _affordable(cases: tuple[Case, ...], seconds: float) -> tuple[Case, ...]:
     """Leaves out drawn cases where forward is expensive: an eager run, its oracle (about 6 runs) and 4 perturbed ones each."""
-    drawn = [case for case in cases if case.kind == "like"]
+    drawn = [case for case in cases if case.drawn]
     room = max(_FEWEST_DRAWN, int(_SECONDS / max(seconds * 11, 1e-9)))
     if room >= len(drawn):
         return cases
     unseen = [case for case in drawn if any(case.sizes != other.sizes for other in cases[:1])]
     same = [case for case in drawn if case not in unseen]
     kept = {case.name for case in [*unseen[: max(room - 2, 3)], *same[: max(2, room - len(unseen))]]}
-    return tuple(case for case in cases if case.kind != "like" or case.name in kept)
+    return tuple(case for case in cases if not case.drawn or case.name in kept)
 
 
 def _signature(

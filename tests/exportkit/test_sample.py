@@ -11,8 +11,8 @@ BATCH = Symbol("batch", (("x", 0, 0),), 4)
 LENGTH = Symbol("length", (("x", 1, 0), ("mask", 1, 0)), 6)
 
 
-def case(seed=5, **sizes):
-    return Case("drawn", sizes, "like", "inside", seed)
+def case(seed=5, kind="like", **sizes):
+    return Case("drawn", sizes, kind, "inside", seed)
 
 
 def network(*symbols):
@@ -34,13 +34,14 @@ def test_axes_take_their_symbols_size_and_offset():
 
 def test_plan_holds_one_a_prime_and_a_larger_size_and_each_dimension_alone():
     cases = sample.plan(network(BATCH, LENGTH), checks=2)
-    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in cases if one.kind == "like"]
+    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in cases if one.drawn]
     assert any(1 in size for size in sizes)
     assert any(batch > 4 and length > 6 for batch, length in sizes)
     assert any(batch != 4 and length == 6 for batch, length in sizes)
     assert any(batch == 4 and length != 6 for batch, length in sizes)
     assert sum(one.kind == "check" for one in cases) == 2
     assert sum(one.domain == "inside" for one in cases) >= 8
+    assert {"like", "small", "large", "edges", "ties"} <= {one.kind for one in cases if one.drawn}
     assert {"zeros", "huge", "nan", "masked"} <= {one.kind for one in cases if one.domain == "outside"}
 
 
@@ -107,3 +108,37 @@ def test_empty_and_scalar_examples_are_drawn(example):
     drawn = sample.draw_one("x", example, (), case())
     assert drawn.shape == example.shape
     assert drawn.dtype == example.dtype
+
+
+@pytest.mark.parametrize("example", [torch.randn(40, 30), torch.rand(40, 30) + 0.5], ids=["of either sign", "positive"])
+def test_values_come_close_together_at_the_ends_of_the_range_and_alike(example):
+    like, small, edges, ties = (sample.draw_one("x", example, (), case(kind=kind)) for kind in ("like", "small", "edges", "ties"))
+    assert small.std() < like.std() / 10
+    assert set(edges.unique().tolist()) == {example.min().item(), example.max().item()}
+    assert len(ties.unique()) < 20
+    if example.min() > 0:
+        assert all(drawn.min() >= example.min() and drawn.max() <= example.max() for drawn in (like, small, edges, ties))
+
+
+def test_values_of_either_sign_also_come_far_apart_and_tie_with_zero():
+    example = torch.randn(40, 30)
+    assert sample.draw_one("x", example, (), case(kind="large")).std() > 2 * example.std()
+    assert (sample.draw_one("x", example, (), case(kind="ties")) == 0).any()
+
+
+def test_integers_come_all_alike_at_the_ends_of_their_range_and_few():
+    ids = torch.randint(3, 80, (10, 20))
+    small, edges, ties = (sample.draw_one("ids", ids, (), case(kind=kind)) for kind in ("small", "edges", "ties"))
+    assert len(small.unique()) == 1
+    assert set(edges.unique().tolist()) == {int(ids.min()), int(ids.max())}
+    assert len(ties.unique()) <= 3
+    assert min(small.min(), ties.min()) >= ids.min()
+    assert max(small.max(), ties.max()) <= ids.max()
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.arange(6) < torch.tensor([[6], [4], [1]]), torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]]).bool()], ids=["prefixes", "any"]
+)
+def test_masks_come_with_one_on_in_each_row_and_all_on(mask):
+    assert (sample.draw_one("mask", mask, (), case(kind="small")).sum(-1) == 1).all()
+    assert sample.draw_one("mask", mask, (), case(kind="edges")).all()
