@@ -68,7 +68,7 @@ def gather(live: Live, folder: Path, seed: int = 0) -> tuple[Network, Evidence]:
     cases = tuple(replace(case, seed=case.seed + 100_000 * seed) if case.kind != "check" else case for case in survey.cases)
     folder.mkdir(parents=True)
     evidence = reference.build(live, survey.symbols, cases, folder)
-    budgets = judge.weigh(folder, evidence.weighed, evidence.outputs)
+    budgets = judge.weigh(folder, evidence.weighed, evidence.outputs, evidence.narrow)
     evidence = replace(evidence, trial=replace(evidence.trial, budgets=budgets))
     network = replace(live.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
     return network, evidence

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from exportkit import diagnosis, patches, state
+from exportkit import diagnosis, patches, sample, state
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
 from exportkit.results import flatten, is_plain, plain
-from exportkit.spec import Symbol, TensorSpec
+from exportkit.spec import Case, Symbol, TensorSpec
 
+_ENDLESS = 1 << 30  # torch.export's own upper bounds where there is none lie above
 _PATH = re.compile(r'File "([^"]+)"')
 
 
@@ -115,6 +116,34 @@ class Captures:
             raise self._exported
         return self._exported
 
+    def reach(self) -> dict[str, int]:
+        """Finds the symbols whose sizes an export holds up to a bound only, though eager goes on beyond: name -> largest size.
+
+        torch.export takes one side of a branch on a size and guards it; a .pt2 refuses what is beyond, ONNX and a trace would answer.
+        """
+        bounds = {symbol: high for symbol in self.symbols if (high := self._bound(symbol)) is not None}
+        return {symbol.name: high for symbol, high in bounds.items() if self._eager_takes(symbol, high + symbol.step)}
+
+    def _bound(self, symbol: Symbol) -> int | None:
+        """Returns the largest size that the exported program takes; None where it has no bound below the user's own."""
+        program, (name, axis, offset) = self.exported(), symbol.places[0]
+        values = dict(zip(self.inputs, tensors_of(program), strict=True))
+        size = values[name].shape[axis]
+        if isinstance(size, int) or size.node.expr not in program.range_constraints:
+            return None
+        high = program.range_constraints[size.node.expr].upper
+        bounded = high < _ENDLESS and (symbol.high is None or high - offset < symbol.high)
+        return int(high) - offset if bounded else None
+
+    def _eager_takes(self, symbol: Symbol, size: int) -> bool:
+        sizes = sample.sizes_for_capture(self.symbols) | {symbol.name: size}
+        for kind in ("like", "resampled"):
+            inputs = sample.draw(self.live, self.symbols, Case("beyond", sizes, kind, "inside", 0))
+            with contextlib.suppress(Exception), torch.no_grad(), state.preserved(self.live.module):
+                self.live.call(inputs)
+                return True
+        return False
+
     def simplified(self) -> ExportedProgram:
         """Spells the exported program out in plainer operators.
 
@@ -186,18 +215,35 @@ class Captures:
                 raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
 
 
-def names_of(program: ExportedProgram) -> list[str]:
-    """Lists the placeholders of the user's inputs, in order."""
-    return [str(name) for name in program.graph_signature.user_inputs if isinstance(name, str)]
+def refuse_short_reach(captures: Captures) -> None:
+    """Refuses what would answer, without a word, beyond the sizes for which it is right.
+
+    Raises:
+        ExportError: forward branches on a size, and the export holds one side of the branch.
+    """
+    try:
+        reach = captures.reach()
+    except ExportError:  # torch.export does not take the network: only parity at other sizes can tell
+        return
+    for name, high in reach.items():
+        raise ExportError(
+            f"forward branches on the size {name}: an export is right up to {high} only, eager goes on beyond",
+            todo=f"Declare the range with dynamic_shapes (max={high}), or write both sides of the branch in tensor operations.",
+        )
+
+
+def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
+    """Lists the stand-ins of the user's tensors, in order."""
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    named = [values.get(str(name)) for name in program.graph_signature.user_inputs]
+    return [value for value in named if isinstance(value, torch.Tensor)]
 
 
 def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:
     """Reads an exported program's inputs back: symbolic axes by our symbols' names, the others by number."""
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    tensors = [values[name] for name in names_of(program) if isinstance(values.get(name), torch.Tensor)]
     specs = []
     symbols = symbol_at(captures.symbols)
-    for spec, value in zip(captures.live.network.inputs, tensors, strict=True):
+    for spec, value in zip(captures.live.network.inputs, tensors_of(program), strict=True):
         shape = tuple(
             size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}")
             for axis, size in enumerate(value.shape)

@@ -28,7 +28,7 @@ _ZERO = -1  # the group of elements that the oracle says are exactly zero
 _ODD = -2  # that of elements which are not finite
 _SMALLEST = 12  # groups below 1e-36 of the largest element are one
 _UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53, "complex128": 2.0**-53}
-_CAP = {"float16": 2e-2, "bfloat16": 2e-2}
+_CAP, _CAP_NARROW = 1e-3, 2e-2  # of the values; the second where 16 bits are computed with
 _TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float64": 2.0**-1074, "complex128": 2.0**-1074}
 
 
@@ -55,13 +55,25 @@ def is_exact(dtype: str) -> bool:
     return not dtype.startswith(("float", "bfloat", "complex"))
 
 
-def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
+def cap(dtype: str, *, narrow: bool) -> float:
+    """Returns the relative error above which eager's own result is no evidence.
+
+    Args:
+        dtype: numpy's name of the output's element type.
+        narrow: True where the network computes in 16 bits, whatever it returns.
+    """
+    return _CAP_NARROW if narrow or dtype in ("float16", "bfloat16") else _CAP
+
+
+def weigh(samples: Sequence[Sample], dtype: str, *, narrow: bool = False) -> Budget:
     """Weighs all cases of one output: how large eager's own error is, group by group.
 
     Args:
         samples: one per case inside the domain; shapes may differ between cases.
         dtype: numpy's name of the output's element type.
+        narrow: True where the network computes in 16 bits, whatever it returns.
     """
+    most = cap(dtype, narrow=narrow)
     first = samples[0].eager if samples else np.zeros(0)
     constant = len(samples) > 1 and all(_same(s.eager, first) for s in samples[1:])
     all_nan = bool(samples) and not is_exact(dtype) and all(s.eager.size > 0 and bool(np.isnan(widen(s.eager)).all()) for s in samples)
@@ -70,9 +82,9 @@ def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
         total = sum(s.eager.size for s in samples)
         share = float(sum(int(mask.sum()) for mask in loose)) / total if total else 0.0
         return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)
-    dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, dtype))}
+    dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, most))}
     kept = [s for s in samples if s.case not in dropped]
-    bands = tuple(band for cluster in _clusters(kept) for level in _levels(cluster, dtype) for band in _bands(level, dtype))
+    bands = tuple(band for cluster in _clusters(kept) for level in _levels(cluster, dtype) for band in _bands(level, dtype, most))
     return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)
 
 
@@ -176,18 +188,17 @@ def _scale(sample: Sample) -> float:
     return float(np.abs(widen(sample.oracle)[finite]).max()) if finite.any() else 0.0
 
 
-def _no_evidence(sample: Sample, dtype: str) -> str:
+def _no_evidence(sample: Sample, most: float) -> str:
     """Says why a case cannot judge: eager itself is further from the oracle than any limit allows."""
     finite, oracle = _finite(sample), widen(sample.oracle)
     if not finite.any():
         return (
             "" if sample.eager.size == 0 or np.isnan(widen(sample.eager)).all() or np.isinf(widen(sample.eager)).any() else "nothing finite"
         )
-    cap = _CAP.get(dtype, 1e-3)
     values = oracle[finite]
     error = _rms(widen(sample.eager)[finite] - values)
-    if error > cap * _rms(values):
-        return f"eager's own error is {error / max(_rms(values), 1e-300):.1e} of the output, above {cap:g}"
+    if error > most * _rms(values):
+        return f"eager's own error is {error / max(_rms(values), 1e-300):.1e} of the output, above {most:g}"
     return ""
 
 
@@ -263,7 +274,7 @@ class _Pool:
         )
 
 
-def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
+def _bands(cluster: Sequence[Sample], dtype: str, most: float) -> Iterable[Band]:
     """Pools a cluster's groups, from small magnitudes to large; a group that drowns in rounding joins the next larger one."""
     cases = tuple(sample.case for sample in cluster)
     pools: dict[int, _Pool] = {}
@@ -278,7 +289,7 @@ def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
             pool.errors += [run[inside][np.isfinite(run[inside])] for run in runs]
             pool.values.append(np.abs(oracle[inside]) / largest)
     zero = pools.pop(_ZERO, None)
-    yield from (pool.band(cases, min(map(_scale, cluster)), dtype) for pool in _merged(pools, dtype))
+    yield from (pool.band(cases, min(map(_scale, cluster)), dtype) for pool in _merged(pools, most))
     if zero is not None:
         # An exact zero has no magnitude of its own: it may lie as far off as eager's error (not the floor) among the smallest others.
         errors = np.concatenate(zero.errors)
@@ -288,12 +299,12 @@ def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
         yield Band(cases, (_ZERO,), worst, worst)
 
 
-def _merged(pools: Mapping[int, _Pool], dtype: str) -> Iterable[_Pool]:
+def _merged(pools: Mapping[int, _Pool], most: float) -> Iterable[_Pool]:
     order = sorted(pools, reverse=True)
     for place, group in enumerate(order):
         pool = pools[group]
         errors, values = np.concatenate(pool.errors), np.concatenate(pool.values)
-        drowned = RMS_FACTOR * _rms(errors) > _CAP.get(dtype, 1e-3) * _rms(values)
+        drowned = RMS_FACTOR * _rms(errors) > most * _rms(values)
         if drowned and place + 1 < len(order):
             larger = pools[order[place + 1]]
             larger.groups += pool.groups

@@ -21,7 +21,7 @@ Session = Callable[[Mapping[str, Any]], list[Any]]
 Range = tuple[int, float]  # the smallest and the largest size that an artifact takes
 
 
-def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec]) -> dict[str, Budget]:
+def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], narrow: bool) -> dict[str, Budget]:
     """Weighs eager's own error from the files of cases, in a process that the user's code never touched."""
     samples: dict[str, list[Sample]] = {spec.name: [] for spec in outputs}
     for case in cases:
@@ -38,7 +38,7 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec]) -> 
                 reader.read(loose) if loose in keys else None,
             )
             samples[spec.name].append(one)
-    return {spec.name: evidence.weigh(samples[spec.name], spec.dtype) for spec in outputs}
+    return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
 def judge_all(
@@ -137,6 +137,8 @@ def _stated(artifact: Artifact, network: Network) -> dict[str, Range]:
             size = signature[name].shape[axis] if name in signature else symbol.name
             if isinstance(size, int):
                 taken[symbol.name] = (size - offset, size - offset)
+    for name, high in artifact.facts.get("reach", {}).items():
+        taken.setdefault(name, (1, high))
     return taken
 
 
@@ -252,7 +254,10 @@ def _dimension_findings(network: Network, taken: Mapping[str, Range]) -> Iterabl
             continue
         places = ", ".join(f"{name} axis {axis}" for name, axis, _ in symbol.places)
         low, high = taken[symbol.name]
-        if low < high:
+        if high < math.inf and low < high:
+            text = f"dimension {symbol.name} ({places}) goes on in eager, this artifact takes up to {high:g}"
+            yield Finding("error" if symbol.high else "warning" if symbol.declared else "note", "dimension-narrowed", text)
+        elif low < high:
             text = f"dimension {symbol.name} ({places}) may be {symbol.low} in eager, this artifact takes {low} or more"
             yield Finding("warning" if symbol.declared else "note", "dimension-narrowed", text)
         elif symbol.declared:

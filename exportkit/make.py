@@ -14,7 +14,7 @@ from exportkit.messages import Result
 from exportkit.spec import Case, Network
 from exportkit.worker import report
 
-_SEED, _DRAWS = 20_000, 4
+_SEED, _DRAWS = 20_000, ("like", "like", "resampled", "resampled")
 
 
 def strategies(name: str) -> tuple[str, ...]:
@@ -57,8 +57,8 @@ def make(
 def _capture_inputs(live: Live, network: Network) -> dict[str, torch.Tensor]:
     """Draws inputs that eager takes; where it takes none of them, the example itself serves: no artifact keeps a value of it."""
     sizes = sample.sizes_for_capture(network.symbols)
-    for attempt in range(_DRAWS):
-        inputs = sample.draw(live, network.symbols, Case("capture", sizes, "like", "inside", _SEED + attempt))
+    for attempt, kind in enumerate(_DRAWS):
+        inputs = sample.draw(live, network.symbols, Case("capture", sizes, kind, "inside", _SEED + attempt))
         with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
             live.call(inputs)
             return inputs

@@ -114,6 +114,7 @@ class Evidence:
         trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
         dropped: case -> why it is none.
         weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
+        narrow: True where forward computes in 16 bits somewhere.
     """
 
     trial: Trial
@@ -121,6 +122,7 @@ class Evidence:
     weighed: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     digest: str
+    narrow: bool = False
     findings: tuple[Finding, ...] = ()
 
 

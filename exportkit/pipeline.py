@@ -211,7 +211,9 @@ def _reference(
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
     limits = replace(limits, seconds=limits.seconds * 4)
     ran: Evidence = holder.run(*call, limits=limits, stage="computing references", on_event=listen)
-    budgets = server.run("exportkit.judge:weigh", folder, ran.weighed, ran.outputs, limits=limits, stage="weighing eager's own error")
+    budgets = server.run(
+        "exportkit.judge:weigh", folder, ran.weighed, ran.outputs, ran.narrow, limits=limits, stage="weighing eager's own error"
+    )
     spent["references"] = time.monotonic() - started
     return replace(ran, trial=replace(ran.trial, budgets=budgets))
 

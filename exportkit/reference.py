@@ -29,9 +29,10 @@ Arrays = dict[str, NDArray[Any]]
 
 _HALF_ULP_RUNS = 4
 _TWO_ULP_RUNS = 8
-_REDRAWS = 3
+_REDRAWS, _RESAMPLED = 3, 2  # the last draws take the example's own values: eager may refuse what lies between them
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
+_ANOTHER_FORM = "returns outputs of another number, rank or type than for the example"
 _LATER = 10**8  # seconds, about three years
 
 
@@ -65,6 +66,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
     """
     torch.set_num_threads(1)
+    live.narrow = _computes_in_16_bits(live)
     _, example = _outputs(live, live.example, seed=3)
     kept: list[Case] = []
     dropped: dict[str, str] = {}
@@ -86,8 +88,45 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
             samples[name].append(one)
     weighed = tuple(case.name for case in kept if any(one.case == case.name for one in next(iter(samples.values()))))
     trial = Trial(folder, tuple(kept), {}, raising, len(dropped), _accepted(live, list(example)))
-    findings = tuple(Finding("warning", "no-oracle", text) for text in substitutes)
-    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), findings)
+    findings = (
+        *(Finding("warning", "no-oracle", text) for text in substitutes),
+        *_unmoved(live, folder, kept),
+        *(Finding("warning", "another-form", f"at {told} eager {_ANOTHER_FORM}") for told in _sizes_of(cases, dropped)),
+    )
+    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), live.narrow, findings)
+
+
+def _unmoved(live: Live, folder: Path, cases: Sequence[Case]) -> Iterator[Finding]:
+    """Names the integer and boolean inputs that held one value in all cases: what another value does was never seen."""
+    inside = [golden.Reader(folder / f"{case.name}.safetensors") for case in cases if case.domain == "inside"]
+    files = dict(zip((case.name for case in cases if case.domain == "inside"), inside, strict=True))
+    for spec in live.network.inputs:
+        if evidence.is_exact(spec.dtype) and live.example[spec.name].numel():
+            seen = {value for case, reader in files.items() for value in np.unique(reader.read(f"{case}/input/{spec.name}")).tolist()}
+            if len(seen) == 1:
+                text = f"input {spec.name} was {seen.pop()} in all cases; check_inputs with other values would prove more"
+                yield Finding("note", "one-value", text)
+
+
+def _sizes_of(cases: Sequence[Case], dropped: Mapping[str, str]) -> dict[str, None]:
+    """Words the sizes at which eager's outputs have another form, each once."""
+    odd = [case for case in cases if _ANOTHER_FORM in dropped.get(case.name, "")]
+    return dict.fromkeys(", ".join(f"{name}={size}" for name, size in case.sizes.items()) for case in odd)
+
+
+def _computes_in_16_bits(live: Live) -> bool:
+    class Watch(TorchDispatchMode):
+        found = False
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            self.found |= isinstance(result, torch.Tensor) and result.dtype in (torch.float16, torch.bfloat16)
+            return result
+
+    watch = Watch()
+    with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module), watch:
+        live.call(live.example)
+    return watch.found
 
 
 def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
@@ -121,9 +160,9 @@ def _run_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     """Runs one case; a drawn one whose discrete choices change under rounding is drawn again."""
     outcome: _Ran | _Refused = _Refused("not drawn", raises=False)
     for attempt in range(_REDRAWS + 1):
-        drawn = replace(case, seed=case.seed + 1000 * attempt)
+        drawn = replace(case, seed=case.seed + 1000 * attempt, kind=case.kind if attempt < _RESAMPLED else "resampled")
         outcome = _try_case(live, symbols, drawn, example)
-        if isinstance(outcome, _Ran) or outcome.raises or case.kind != "like":
+        if isinstance(outcome, _Ran) or not case.drawn:
             break
     return outcome
 
@@ -137,7 +176,7 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
             f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
         )
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
-        return _Refused("eager returns other outputs than for the example", raises=False)
+        return _Refused(f"eager {_ANOTHER_FORM}", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
     arrays |= {f"eager/{name}": value for name, value in eager.items()}
     if case.domain == "outside":
@@ -146,7 +185,7 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         return _Refused(f"eager's {odd} turns NaN or infinite", raises=False)
     oracle, substitute = _oracle(live, inputs, eager)
     samples = _samples(live, case, inputs, eager, oracle)
-    if case.kind != "check" and any(_unstable(one) for one in samples.values()):
+    if case.kind != "check" and any(_unstable(one, narrow=live.narrow) for one in samples.values()):
         if case.drawn:
             return _Refused("a discrete choice inside the network changes under rounding", raises=False)
         samples = {}
@@ -188,7 +227,7 @@ def _in_float64(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -
     with state.preserved(live.module):
         outcome = float64.compute(lambda: live.call(inputs))
     oracle = _arrays(outcome.value)
-    if all(name in oracle and _close(oracle[name], value) for name, value in eager.items()):
+    if all(name in oracle and _close(oracle[name], value, narrow=live.narrow) for name, value in eager.items()):
         return oracle
     with state.preserved(live.module):
         _, choices = float64.record_choices(lambda: live.call(inputs))
@@ -202,20 +241,20 @@ def _arrays(result: Any) -> Arrays:
     return {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
 
 
-def _close(oracle: NDArray[Any], eager: NDArray[Any]) -> bool:
+def _close(oracle: NDArray[Any], eager: NDArray[Any], *, narrow: bool) -> bool:
     if oracle.shape != eager.shape:
         return False
-    return not _unstable(Sample("", eager, oracle, (eager,)))
+    return not _unstable(Sample("", eager, oracle, (eager,)), narrow=narrow)
 
 
-def _unstable(one: Sample) -> bool:
+def _unstable(one: Sample, *, narrow: bool) -> bool:
     """Says whether some run is off by more than rounding can explain."""
     if evidence.is_exact(str(one.eager.dtype)):
         return False
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
     oracle = evidence.widen(one.oracle)
-    limit = 2e-2 if str(one.eager.dtype) in ("float16", "bfloat16") else 1e-3
+    limit = evidence.cap(str(one.eager.dtype), narrow=narrow)
     for run in one.perturbed:
         finite = np.isfinite(oracle) & np.isfinite(evidence.widen(run))
         if finite.any():

@@ -53,6 +53,7 @@ _SAME_SIZE_DRAWS = 2
 _VARIANTS = ("small", "large", "edges", "ties")
 _SPREADS = {"small": 0.03, "large": 3.0}
 _ALONE = 3  # so many dimensions also vary one at a time
+_FAR, _MOST_ELEMENTS = 131, 1 << 17  # a size far beyond the example's, where a branch on sizes may hide; inputs of at most so many elements
 
 
 def plan(network: Network, checks: int) -> tuple[Case, ...]:
@@ -72,6 +73,8 @@ def plan(network: Network, checks: int) -> tuple[Case, ...]:
     cases += [Case(kind, example, kind, "inside", 50 + place) for place, kind in enumerate(_VARIANTS)]
     for number, sizes in enumerate(_unseen(network)):
         cases.append(Case(f"sizes-{number}", sizes, "like", "inside", 100 + number))
+    for number, sizes in enumerate(_far(network)):
+        cases.append(Case(f"far-{number}", sizes, "like", "inside", 150 + number))
     cases += [Case(kind, example, kind, "outside", 200 + place) for place, kind in enumerate(_outside(network))]
     return tuple(cases)
 
@@ -104,6 +107,8 @@ def draw_one(name: str, example: torch.Tensor, symbols: Sequence[Symbol], case: 
             if place == name:
                 shape[axis] = case.sizes.get(symbol.name, symbol.size) + offset
     rng = np.random.default_rng([case.seed, zlib.crc32(name.encode())])
+    if case.kind == "resampled" and example.numel() and example.dtype != torch.bool:
+        return example.flatten()[torch.from_numpy(rng.integers(0, example.numel(), shape))].reshape(shape)
     if example.dtype == torch.bool:
         values = _mask(example.numpy(), tuple(shape), rng, case.kind)
     elif example.dtype.is_complex:
@@ -136,6 +141,17 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
         if sizes not in seen and _elements(network, sizes) <= max(_GROWTH * _elements(network, seen[0]), 4096):
             seen.append(sizes)
             yield sizes
+
+
+def _far(network: Network) -> Iterator[dict[str, int]]:
+    """Yields sizes far beyond the example's, one symbol at a time: the largest that was asked for, or one that an exporter never saw."""
+    example = {symbol.name: symbol.size for symbol in network.symbols}
+    for symbol in network.symbols[:_ALONE]:
+        one = _elements(network, {**example, symbol.name: symbol.size + symbol.step}) - _elements(network, example)
+        most = symbol.size + max(0, _MOST_ELEMENTS - _elements(network, example)) // max(one, 1) * symbol.step
+        for size in {_allowed(symbol, min(_FAR, most)), _allowed(symbol, min(symbol.high or 0, most))}:
+            if size > 4 * symbol.size:
+                yield {**example, symbol.name: size}
 
 
 def _allowed(symbol: Symbol, size: int) -> int:
@@ -203,10 +219,11 @@ def _floats(example: Array, shape: tuple[int, ...], rng: np.random.Generator, ki
     if _is_simplex(example):
         raised = np.exp(rng.standard_normal(shape) * _SPREADS.get(kind, 1.0))
         return np.asarray(raised / raised.sum(-1, keepdims=True))
-    if finite.min() < 0 < finite.max() or finite.size == 1:
-        return _around(finite, shape, rng, kind)
-    values = _between(finite, shape, rng, kind)
-    return np.sort(values, -1) if _is_sorted(example) else values
+    signed = finite.min() < 0 < finite.max() or finite.size == 1
+    values = (_around if signed else _between)(finite, shape, rng, kind)
+    if finite.size > 1 and np.array_equal(finite, np.round(finite)):  # counts, grades, pixels
+        values = np.round(values)
+    return values if signed else np.sort(values, -1) if _is_sorted(example) else values
 
 
 def _around(finite: Array, shape: tuple[int, ...], rng: np.random.Generator, kind: str) -> Array:
@@ -241,8 +258,8 @@ def _is_sorted(example: Array) -> bool:
 
 def _mask(example: Array, shape: tuple[int, ...], rng: np.random.Generator, kind: str) -> Array:
     """Draws a mask of the example's form: all on, causal, prefixes of rows, or its share of on; "small": one on, "edges": all on."""
-    if example.size == 0 or example.ndim == 0:
-        return rng.random(shape) < 0.5  # noqa: PLR2004 - a coin
+    if example.size == 0 or example.ndim == 0 or example.size == 1 == int(np.prod(shape)):
+        return np.asarray(rng.random(shape) < 0.5)  # noqa: PLR2004 - a coin
     if example.ndim == 1 and (example.all() or not example.any()):
         return np.full(shape, bool(example.all()))
     if (causal := _causal(example, shape)) is not None:
@@ -289,6 +306,8 @@ def _integers(example: Array, shape: tuple[int, ...], rng: np.random.Generator, 
         return _mask(example == 1, shape, rng, case.kind).astype(example.dtype)
     if example.ndim and example.shape[-1] > 1 and np.array_equal(example, np.broadcast_to(np.arange(example.shape[-1]), example.shape)):
         return np.ascontiguousarray(np.broadcast_to(np.arange(shape[-1], dtype=example.dtype), shape))
+    if low == high == 0 and example.size > 1:  # a dummy: the values that it stands for are not all zero
+        high = 1
     low, high, full = _bounds(example, low, high, symbols, case)
     values = _whole(low, high, shape, rng, case.kind).astype(example.dtype)
     if full and values.size:
@@ -317,7 +336,6 @@ def _bounds(example: Array, low: int, high: int, symbols: Sequence[Symbol], case
         is_length = example.ndim == 1 and high == symbol.size and example.shape[0] != symbol.size
         if is_length:
             high, full = size, True
-        elif high < symbol.size and size < symbol.size:
+        elif high < symbol.size and low < size < symbol.size:
             high = min(high, size - 1)
-    high = max(high, 0) if low >= 0 else high
-    return min(low, high), high, full
+    return low, high, full

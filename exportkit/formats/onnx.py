@@ -16,7 +16,7 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit.capture import Captures, Options, symbol_at, without_paths
+from exportkit.capture import Captures, Options, refuse_short_reach, symbol_at, without_paths
 from exportkit.errors import ExportError
 from exportkit.spec import Artifact, TensorSpec
 
@@ -68,6 +68,7 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     _refuse_complex(captures)
+    refuse_short_reach(captures)
     with _quiet():
         converted = torch.onnx.export(
             program,
@@ -86,6 +87,7 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
+    refuse_short_reach(captures)
     return _write_legacy(captures.traced(flat=True), captures, folder, options, "traced")
 
 

@@ -26,7 +26,7 @@ def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: 
     torch.export.save(program, folder / file)
     loaded = torch.export.load(folder / file)
     ranges = {str(symbol): str(bounds) for symbol, bounds in loaded.range_constraints.items()}
-    return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), {"ranges": ranges})
+    return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), {"ranges": ranges, "reach": captures.reach()})
 
 
 @dataclass(frozen=True, slots=True)

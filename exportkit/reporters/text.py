@@ -207,7 +207,7 @@ def _evidence(formats: Sequence[Summary]) -> Iterator[str]:
 def _cases(cases: Mapping[str, int]) -> str:
     sizes = f"{_count(cases['sizes'], 'size')} the export never saw" if cases.get("sizes") else "the example's sizes only"
     more = [f"{cases['outside']} more outside the domain"] if cases.get("outside") else []
-    more += [f"{cases['dropped']} dropped, as eager itself fails there"] if cases.get("dropped") else []
+    more += [f"{cases['dropped']} dropped"] if cases.get("dropped") else []
     return ", ".join([f"{_count(cases['inside'], 'case')} at {sizes}", *more])
 
 

@@ -170,3 +170,10 @@ def test_a_case_that_was_never_weighed_fails():
     stranger = Sample("stranger", cases[0].eager, cases[0].oracle, ())
     measurements, _ = evidence.measure("out", budget, stranger, cases[0].eager)
     assert not all(one.passed for one in measurements)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_sixteen_bits_inside_are_evidence_where_the_network_is_known_to_compute_so(narrow):
+    oracles = [RNG.standard_normal(200) for _ in range(4)]
+    coarse = [Sample(f"case-{n}", o.astype(np.float16).astype(np.float32) * 1.002, o, ()) for n, o in enumerate(oracles)]
+    assert bool(evidence.weigh(coarse, "float32", narrow=narrow).dropped) is not narrow

@@ -1,5 +1,7 @@
 """What an artifact must show before it passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,15 @@ def test_another_shape_or_element_type_is_told_in_words(trial):
     report = judge.judge(session, ARTIFACT, network(declared=False), "fake", "cpu", trial)
     assert report.outcome == "failed"
     assert [finding.text for finding in report.findings] == ["y is float64[5, 2] on example, eager gives float32[5]"]
+
+
+@pytest.mark.parametrize(
+    ("high", "declared", "outcome"), [(None, False, "passed"), (None, True, "passed with warnings"), (11, True, "failed")]
+)
+def test_an_export_that_ends_before_eager_does_is_told_and_fails_where_more_was_asked_for(trial, high, declared, outcome):
+    artifact = replace(ARTIFACT, facts={"reach": {"rows": 8}})
+    net = network(declared=declared)
+    net = replace(net, symbols=(replace(net.symbols[0], high=high),))
+    report = judge.judge(lambda inputs: [2 * inputs["x"]], artifact, net, "fake", "cpu", trial)
+    assert report.outcome == outcome
+    assert [finding.code for finding in report.findings] == ["dimension-narrowed"]

@@ -142,3 +142,32 @@ def test_integers_come_all_alike_at_the_ends_of_their_range_and_few():
 def test_masks_come_with_one_on_in_each_row_and_all_on(mask):
     assert (sample.draw_one("mask", mask, (), case(kind="small")).sum(-1) == 1).all()
     assert sample.draw_one("mask", mask, (), case(kind="edges")).all()
+
+
+def test_each_dimension_is_tried_far_beyond_the_example_and_at_the_largest_size_asked_for():
+    bounded = Symbol("length", (("x", 1, 0), ("mask", 1, 0)), 6, high=90, declared=True)
+    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in sample.plan(network(BATCH, bounded), checks=0) if one.drawn]
+    assert any(batch > 100 and length == 6 for batch, length in sizes)
+    assert (4, 90) in sizes
+    assert max(length for _, length in sizes) == 90
+
+
+def test_a_dummy_of_zeros_is_drawn_with_ones_too_and_a_lone_flag_with_both_values():
+    ids = [sample.draw_one("ids", torch.zeros(1, 6, dtype=torch.int64), (), case(seed)) for seed in range(4)]
+    assert {int(value) for one in ids for value in one.flatten()} == {0, 1}
+    flags = [sample.draw_one("flag", torch.tensor([True]), (), case(seed)) for seed in range(20)]
+    assert {bool(flag) for flag in flags} == {True, False}
+
+
+def test_whole_numbers_stay_whole_and_resampled_values_are_the_examples_own():
+    grades = torch.tensor([[1.0, 5, 3], [2, 2, 4]])
+    for kind in ("like", "small", "large", "edges", "ties"):
+        drawn = sample.draw_one("x", grades, (), case(kind=kind))
+        assert torch.equal(drawn, drawn.round())
+    divisors = torch.tensor([-3, 7, 2, -1])
+    assert set(sample.draw_one("x", divisors, (), case(kind="resampled")).tolist()) <= set(divisors.tolist())
+
+
+def test_an_integer_that_is_no_index_does_not_leave_the_examples_range():
+    rows = Symbol("rows", (("x", 0, 0),), 8)
+    assert sample.draw_one("x", torch.tensor([2, 7, 3, 4, 5, 6, 2, 3]), (rows,), case(rows=1)).item() >= 2

@@ -260,3 +260,13 @@ def test_a_complex_output_is_proven_where_the_runtime_has_them_and_named_where_n
     assert done.returncode == 1
     assert "output output is complex64, onnxruntime has no complex tensors" in " ".join(done.stdout.split())
     assert done.stdout.rstrip().endswith("--format torchscript,pt2")
+
+
+def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_path):
+    done = exportkit("export", NETS / "bounded_context.py", "--format", "pt2,onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "this artifact takes up to 64" in " ".join(done.stdout.split())  # the .pt2, which says so when it is called, too
+    x = torch.randn(2, 200, 8)
+    session = onnxruntime.InferenceSession(tmp_path / "artifacts" / "bounded_context" / "bounded_context.onnx")
+    whole, end = (session.run(None, {"x": one.numpy()})[0] for one in (x, x[:, -64:]))
+    assert np.allclose(whole, end, atol=1e-5)

@@ -109,8 +109,7 @@ tagger  from net.py (tagger, 1,234,567 parameters)
   pt2          exported  pt2          passed   1.3x of 5x  3.1e-07  2.2e-06  5.0 MiB      2.3
   onnx         exported  onnxruntime  passed   1.3x of 5x  3.1e-07  2.2e-06  5.0 MiB      2.3
 
-  Compared on 9 cases at 4 sizes the export never saw, 5 more outside the domain, 2 dropped, as
-    eager itself fails there.
+  Compared on 9 cases at 4 sizes the export never saw, 5 more outside the domain, 2 dropped.
   Error is that of the worst output (logits): a multiple of eager PyTorch's own rounding error, and
     the most allowed.
 
