@@ -61,6 +61,11 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
     return _convert(captures.exported(), captures, folder, options, "exported")
 
 
+def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
+    """Converts the network with its loops and branches kept."""
+    return _convert(captures.lifted(), captures, folder, options, "lifted")
+
+
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the exported program after what ONNX lacks is spelled out."""
     return _convert(captures.simplified(), captures, folder, options, "simplified")
@@ -269,6 +274,7 @@ class Onnx:
     suffix: str = ".onnx"
     strategies: tuple[tuple[str, Any], ...] = (
         ("exported", write_exported),
+        ("lifted", write_lifted),
         ("simplified", write_simplified),
         ("scripted", write_scripted),
         ("traced", write_traced),

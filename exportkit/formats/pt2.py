@@ -15,6 +15,11 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
     return _save(captures.exported(), captures, folder, "exported")
 
 
+def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    """Keeps loops and branches."""
+    return _save(captures.lifted(), captures, folder, "lifted")
+
+
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
     """Spells operators out: one that a package of the network registers does not load where the package is not installed."""
     return _save(captures.simplified(), captures, folder, "simplified")
@@ -32,7 +37,11 @@ def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: 
 @dataclass(frozen=True, slots=True)
 class Pt2:
     suffix: str = ".pt2"
-    strategies: tuple[tuple[str, Any], ...] = (("exported", write_exported), ("simplified", write_simplified))
+    strategies: tuple[tuple[str, Any], ...] = (
+        ("exported", write_exported),
+        ("lifted", write_lifted),
+        ("simplified", write_simplified),
+    )
 
 
 PLUGIN = Pt2()
