@@ -149,7 +149,9 @@ class Aliases:
                     holder = use.node.outputs[0]
                 else:
                     continue
-                again = any(not any(block in self.home[root] for block in loop.blocks) for loop in use.loops) and self._shares_loop(use, write)
+                again = any(not any(block in self.home[root] for block in loop.blocks) for loop in use.loops) and self._shares_loop(
+                    use, write
+                )
                 if (use.at < at or again) and any(later.at > at for one in self._family(holder) for later in self.uses.get(one, [])):
                     raise _shared(write, "a tensor that lies in a list or a tuple already")
 
@@ -227,5 +229,7 @@ def _drop_result(node: Node, place: int, aliases: Aliases) -> None:
 
 def _shared(write: Node, owner: str) -> ExportError:
     return ExportError(
-        f"writes in place into {owner}", where=write.where, todo="Write `h = h + x` in place of `h += x`, or put `.clone()` before the write."
+        f"writes in place into {owner}",
+        where=write.where,
+        todo="Write `h = h + x` in place of `h += x`, or put `.clone()` before the write.",
     )

@@ -26,8 +26,22 @@ _LOGIC = {"aten::__and__": "and", "aten::__or__": "or", "aten::__xor__": "xor"}
 _NUMBERS = ("int", "float", "bool", "Scalar")
 _CODES = {"ScalarType": "dtype", "Layout": "layout", "MemoryFormat": "memory format"}
 _SCALAR_TYPES = [
-    "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64", "complex128", "bool",
-    "qint8", "quint8", "qint32", "bfloat16",
+    "uint8",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "float16",
+    "float32",
+    "float64",
+    "complex32",
+    "complex64",
+    "complex128",
+    "bool",
+    "qint8",
+    "quint8",
+    "qint32",
+    "bfloat16",
 ]  # fmt: skip - in the order of c10::ScalarType
 _LAYOUTS = ["strided", "sparse_coo"]
 _FORMATS = ["contiguous_format", "preserve_format", "channels_last", "channels_last_3d"]
@@ -66,7 +80,9 @@ class Names:
             return f"float({str(value)!r})"
         if value is None or isinstance(value, bool | int | float | str):
             return repr(value)
-        if isinstance(value, list | tuple) and all(isinstance(one, bool | int | str) or (isinstance(one, float) and one == one) for one in value):  # noqa: PLR0124, E501
+        if isinstance(value, list | tuple) and all(
+            isinstance(one, bool | int | str) or (isinstance(one, float) and one == one) for one in value
+        ):  # noqa: PLR0124, E501
             return repr(value)
         for name, known in self.objects.items():
             if known is value:
@@ -217,7 +233,9 @@ class Calls:
     def _call(self, node: Node, given: list[str]) -> str:
         """Writes the call of an operator by its schema."""
         if not node.arguments:
-            raise ExportError(f"uses {node.kind}, which has no form in torch.export", where=node.where, todo="Write it with tensor operations.")
+            raise ExportError(
+                f"uses {node.kind}, which has no form in torch.export", where=node.where, todo="Write it with tensor operations."
+            )
         first = next((one for one, argument in zip(given, node.arguments, strict=False) if argument.kind == "Tensor"), "")
         if node.kind in _FILLED and not self.facts.is_plain(node.inputs[_FILLED[node.kind]]):
             raise ExportError(

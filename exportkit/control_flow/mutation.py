@@ -29,7 +29,9 @@ class _Rewriter:
         self._bases = {name: node.inputs[0] for name, node in aliases.views.items()}  # as they stood before the rewriting
         self._seen: dict[str, str] = {}  # view -> the version of its base that it was made from
         self._inner = {id(node): aliases.written(node) for node in graph.block.walk() if node.blocks}
-        self._targets = {id(node): (self._chain(node), aliases.root(node.inputs[0])) for node in graph.block.walk() if aliases.is_write(node)}
+        self._targets = {
+            id(node): (self._chain(node), aliases.root(node.inputs[0])) for node in graph.block.walk() if aliases.is_write(node)
+        }
 
     def block(self, block: Block, current: dict[str, str]) -> None:
         old, block.nodes = block.nodes, []
