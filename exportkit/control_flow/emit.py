@@ -121,7 +121,7 @@ class _Writer:
             elif one not in plan.rows:
                 self._node(one, depth + 1)
         outputs = body.outputs[1:] if plan.kind == "for" else body.outputs
-        self._line(depth + 1, f"return {self._tuple([self.names.of(name) for name in outputs])}", node.where)
+        self._line(depth + 1, f"return {self._tuple([self.names.of(plan.longer.get(name, name)) for name in outputs])}", node.where)
         self._call_loop(node, plan, number, captured, rows, depth)
 
     def _call_loop(self, node: Node, plan: LoopPlan, number: int, captured: list[str], rows: str, depth: int) -> None:
@@ -140,7 +140,7 @@ class _Writer:
         parts = []
         for param, mode, dim in zip(node.blocks[0].params[1:], plan.modes, plan.dims, strict=True):
             name = param.split(".")[0]
-            told = "" if mode == "carried" else f", {mode!r}" if mode != "written" else f", {mode!r}, {dim}"
+            told = "" if mode == "carried" else f", {mode!r}" if mode in ("grown", "appended") else f", {mode!r}, {dim}"
             parts.append(f"loops.Carried({name!r}{told})")
         return self._tuple(parts)
 

@@ -20,6 +20,7 @@ class LoopPlan:
         dims: for each carried value the axis of a written row, else 0.
         rows: the reads that give one row of an outer tensor in each step.
         written: the writes that `modes` takes out of the body.
+        longer: result -> what it adds to a lengthened tensor.
         bound: the value that bounds the number of steps of a "while"; "" where none is known.
     """
 
@@ -28,6 +29,7 @@ class LoopPlan:
     dims: list[int] = field(default_factory=list)
     rows: list[Node] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
+    longer: dict[str, str] = field(default_factory=dict)
     bound: str = ""
     appends: int = 1
 
@@ -138,7 +140,20 @@ class Facts:
             if place is not None and put.inputs[0] == param and self.uses[param] == 1 and self.uses[out] == 1:
                 plan.written[id(put)] = place[1]
                 return "written", place[0]
+        added = self._added(put, param, body) if put is not None else None
+        if added is not None:
+            plan.longer[out] = added[1]
+            return "lengthened", added[0]
         return "carried", 0
+
+    def _added(self, node: Node, param: str, body: Block) -> tuple[int, str] | None:
+        """Returns (axis, what is added) where a tensor is carried on with something put at its end."""
+        if node.kind != "aten::cat" or node not in body.nodes:
+            return None
+        parts, dim = self.made.get(node.inputs[0]), self.constant(node.inputs[1])
+        if parts is None or parts.kind != "prim::ListConstruct" or len(parts.inputs) != 2 or parts.inputs[0] != param:  # noqa: PLR2004
+            return None
+        return (dim, parts.inputs[1]) if isinstance(dim, int) else None
 
     def _is_appended(self, body: Block, param: str, out: str) -> bool:
         """Says whether a body does nothing with a list but append to it: itself, or in a loop inside that does no more."""

@@ -128,6 +128,8 @@ def set_item(items: Any, place: Any, value: Any) -> Any:
 def length(items: Any) -> Any:
     if isinstance(items, Buffer | Tally):
         return items.count
+    if isinstance(items, Probe):
+        return torch.zeros((), dtype=torch.int64)
     if isinstance(items, Rows):
         return sum(part.shape[0] for part in items.parts)
     return items.shape[0] if is_tensor(items) else len(items)
