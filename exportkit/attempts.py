@@ -52,7 +52,7 @@ class Bench:
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
         """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed.
 
-        Where the network has loops or branches, an artifact that lost an inferred dimension waits until the later strategies had their turn.
+        Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
         """
         earlier: list[tuple[str, str]] = []
         failed: tuple[Report, ...] = ()

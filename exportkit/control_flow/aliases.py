@@ -5,10 +5,25 @@ from dataclasses import dataclass
 from exportkit.control_flow.graph import Block, Graph, Node
 from exportkit.errors import ExportError
 
-VIEWS = frozenset(
-    "select slice unsqueeze squeeze view reshape transpose permute t detach alias narrow expand expand_as movedim flatten diagonal".split()
-)
-MAYBE_SAME = frozenset("to contiguous float double half int long bool type_as type cpu".split())  # return their input where it fits already
+VIEWS = frozenset({
+    "select", "slice", "unsqueeze", "squeeze", "view", "reshape", "transpose", "permute", "t", "detach", "alias", "narrow", "expand",
+    "expand_as", "movedim", "flatten", "diagonal",
+})  # fmt: skip
+MAYBE_SAME = frozenset(
+    {
+        "to",
+        "contiguous",
+        "float",
+        "double",
+        "half",
+        "int",
+        "long",
+        "bool",
+        "type_as",
+        "type",
+        "cpu",
+    }
+)  # fmt: skip - return their input where it fits already
 LIST_WRITES = {
     "aten::append": "append",
     "aten::insert": "insert",

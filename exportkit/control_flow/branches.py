@@ -85,6 +85,8 @@ def _common(a: Any, b: Any) -> Any:
     if isinstance(a, Rows) or isinstance(b, Rows):
         raise _unlike("lists that loops lengthened")
     a, b = as_tensor(a), as_tensor(b)
+    if a.dim() != b.dim():
+        raise _unlike(f"tensors of rank {a.dim()} and {b.dim()}")
     return a.to(torch.promote_types(a.dtype, b.dtype)) if a.dtype != b.dtype else a
 
 
@@ -115,7 +117,7 @@ def _is_constant(a: Any, b: Any) -> bool:
     return type(a) is type(b) and not isinstance(a, Buffer | Rows | Tally | Probe) and bool(a == b)
 
 
-def select(flag: torch.Tensor, a: Any, b: Any) -> Any:
+def select(flag: torch.Tensor, a: Any, b: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Chooses between two values that are both there."""
     if isinstance(a, Unset):
         return b

@@ -1,15 +1,18 @@
 """One operation as one Python expression."""
 
 import keyword
+import math
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from exportkit.control_flow.facts import Facts
 from exportkit.control_flow.graph import Argument, Node, is_endless
 from exportkit.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPERATORS = {
     "aten::add": "+",
@@ -76,13 +79,13 @@ class Names:
         return self._names[value]
 
     def _literal(self, value: Any) -> str:
-        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124 - NaN
+        if isinstance(value, float) and not math.isfinite(value):
             return f"float({str(value)!r})"
         if value is None or isinstance(value, bool | int | float | str):
             return repr(value)
         if isinstance(value, list | tuple) and all(
-            isinstance(one, bool | int | str) or (isinstance(one, float) and one == one) for one in value
-        ):  # noqa: PLR0124, E501
+            isinstance(one, bool | int | str) or (isinstance(one, float) and math.isfinite(one)) for one in value
+        ):
             return repr(value)
         for name, known in self.objects.items():
             if known is value:
@@ -189,7 +192,8 @@ class Calls:
             return [self._code(one, "ScalarType") for one in given]
         return given
 
-    def _derived(self, node: Node, given: list[str]) -> str:
+    @staticmethod
+    def _derived(_node: Node, given: list[str]) -> str:
         step, start, by = given
         scaled = step if by == "1" else f"scalars.mul({step}, {by})"
         return scaled if start == "0" else f"scalars.add({scaled}, {start})"
@@ -198,7 +202,8 @@ class Calls:
         values = given[0] if len(given) == 1 else f"[{', '.join(given)}]"
         return f"scalars.{'smallest' if node.kind == 'prim::min' else 'largest'}({values})"
 
-    def _dict(self, _node: Node, given: list[str]) -> str:
+    @staticmethod
+    def _dict(_node: Node, given: list[str]) -> str:
         return "{" + ", ".join(f"{key}: {value}" for key, value in zip(given[::2], given[1::2], strict=True)) + "}"
 
     def _select(self, node: Node, given: list[str]) -> str:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from exportkit.control_flow import lists, scalars
 from exportkit.control_flow.indexing import put
 from exportkit.control_flow.lists import Buffer, Probe, Rows, Tally
 from exportkit.control_flow.scalars import as_size, as_tensor
-from exportkit.control_flow.structure import as_carried, match, unrecorded
+from exportkit.control_flow.structure import ShapeError, as_carried, match, unrecorded
 from exportkit.errors import ExportError
 
 KEPT = ("carried", "grown", "lengthened")  # the modes of what goes from step to step
@@ -23,7 +24,7 @@ class Carried:
     Attributes:
         name: the user's name of it.
         mode: "carried" from step to step; "grown": a list that the body reads and appends to; "appended": a list that it only appends to;
-            "written": a tensor of which each step writes one row, and reads none; "lengthened": a tensor that each step makes longer with `cat`.
+            "written": a tensor of which each step writes one row, and reads none; "lengthened": a tensor that `cat` makes longer.
         dim: of "written" the axis of the row, of "lengthened" the axis that grows.
     """
 
@@ -58,13 +59,13 @@ class Loop:
 
     def plain_step(self, at: Any, values: Sequence[Any]) -> list[Any]:
         """Runs one step as Python would."""
-        out = self._written_step(at, values)
+        out = self.written_step(at, values)
         for place, one in enumerate(self.carried):
             if one.mode == "lengthened":
                 out[place] = torch.cat([values[place], out[place]], one.dim)
         return out
 
-    def _written_step(self, at: Any, values: Sequence[Any]) -> list[Any]:
+    def written_step(self, at: Any, values: Sequence[Any]) -> list[Any]:
         """Runs one step; what the body gives for a written tensor is written at once."""
         out = self.step(at, self.row_at(at, self.captured), values, self.captured)
         for place, one in enumerate(self.carried):
@@ -81,7 +82,7 @@ class Loop:
 
     def _carry(self, at: Any, given: tuple[Any, ...]) -> list[Any]:
         size = len(self.carried)
-        return replace(self, captured=given[size:])._written_step(at, given[:size])
+        return replace(self, captured=given[size:]).written_step(at, given[:size])
 
 
 def settled(loop: Loop, start: tuple[Any, ...], most: Any) -> tuple[tuple[Any, ...], list[Any]]:
@@ -140,6 +141,9 @@ def ended(value: Any, one: Carried, *, full: bool) -> Any:
 
 
 def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: int) -> Any:
+    if one.mode == "lengthened" and free_unbacked_symbols(list(new.shape)):
+        text = f"{one.name} grows by another length in each step"
+        raise ShapeError(text, todo="Add one row, or a fixed number of them, in each step.")
     if one.mode in ("appended", "written") or isinstance(value, Buffer | Tally):
         return value
     if one.mode == "lengthened":
@@ -163,7 +167,9 @@ def _with_room(value: Any, most: Any, appends: int) -> Any:
 def _with_length(value: torch.Tensor, added: torch.Tensor, one: Carried, most: Any) -> Buffer:
     """Makes a buffer of a tensor that a loop lengthens."""
     if most is None:
-        raise ExportError(f"{one.name} grows in a `while` without a bound", todo="Count the steps, and stop at a size: `while k < n and ...`.")
+        raise ExportError(
+            f"{one.name} grows in a `while` without a bound", todo="Count the steps, and stop at a number: `while k < n and ...`."
+        )
     whole = value.movedim(one.dim, 0)
     room = torch.zeros([as_size(most) * added.shape[one.dim], *whole.shape[1:]], dtype=whole.dtype)
     return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]))

@@ -7,10 +7,11 @@ from exportkit.control_flow.calls import Calls, Names
 from exportkit.control_flow.facts import Facts, LoopPlan
 from exportkit.control_flow.graph import Block, Graph, Node
 
-_HEAVY = frozenset(
-    "linear matmul mm bmm addmm conv1d conv2d conv3d einsum layer_norm scaled_dot_product_attention lstm_cell gru_cell softmax sort topk "
-    "cumsum gather index select index_select embedding slice narrow item".split()
-)
+_HEAVY = frozenset({
+    "linear", "matmul", "mm", "bmm", "addmm", "conv1d", "conv2d", "conv3d", "einsum", "layer_norm", "scaled_dot_product_attention",
+    "lstm_cell", "gru_cell", "softmax", "sort", "topk", "cumsum", "gather", "index", "select", "index_select", "embedding", "slice",
+    "narrow", "item",
+})  # fmt: skip
 _MOST_CHEAP = 8  # so many operations at most are run for nothing rather than put behind a branch
 
 

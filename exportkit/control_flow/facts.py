@@ -1,4 +1,4 @@
-"""What the generated source may rely on: which numbers are Python's own, which indices are never negative, what a loop does with its values."""
+"""What generated source may rely on: which numbers are Python's own, which are never negative, what a loop does with its values."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -153,7 +153,7 @@ class Facts:
         parts, dim = self.made.get(node.inputs[0]), self.constant(node.inputs[1])
         if parts is None or parts.kind != "prim::ListConstruct" or len(parts.inputs) != 2 or parts.inputs[0] != param:  # noqa: PLR2004
             return None
-        return (dim, parts.inputs[1]) if isinstance(dim, int) else None
+        return (dim, parts.inputs[1]) if isinstance(dim, int) and parts.inputs[1] != param else None
 
     def _is_appended(self, body: Block, param: str, out: str) -> bool:
         """Says whether a body does nothing with a list but append to it: itself, or in a loop inside that does no more."""
@@ -180,7 +180,7 @@ class Facts:
             if family & set(node.inputs) and node.outputs and self.graph.types[node.outputs[0]].startswith("List["):
                 family |= set(node.outputs)
                 grown |= node.kind in _LENGTHENS or (node.kind == "lift::set_item" and node.inputs[1] not in self.graph.constants)
-        return grown or self.made.get(out, None) is not None and self.made[out].blocks != []
+        return grown or (self.made.get(out, None) is not None and self.made[out].blocks != [])
 
     def _written_row(self, put: Node, body: Block) -> tuple[int, str] | None:
         """Returns (axis, index) where a write replaces one whole row, another one in each step."""

@@ -87,7 +87,7 @@ class Graph:
     def new(self, kind: str, like: str = "value") -> str:
         """Returns a fresh name for a value of a type."""
         self.made += 1
-        name = f"{like.split('.')[0].rstrip('0123456789') or 'v'}.n{self.made}"
+        name = f"{like.split('.', maxsplit=1)[0].rstrip('0123456789') or 'v'}.n{self.made}"
         self.types[name] = kind
         return name
 
@@ -126,12 +126,13 @@ class _Reader:
         self.types: dict[str, str] = {}
         self.weights: dict[str, str] = {}
         self.constants: dict[str, Any] = {}
+        self._last_place = ""
         self._objects: dict[str, tuple[str, Any]] = {}
         self._tuples: dict[str, list[str]] = {}
         self._same: dict[str, str] = {}  # a value that is another one, under a second name
 
     def name(self, value: Any) -> str:
-        name = value.debugName()
+        name: str = value.debugName()
         while name in self._same:
             name = self._same[name]
         return name
@@ -195,7 +196,7 @@ class _Reader:
         return start in (None, 0) and (end is None or is_endless(end)) and step == 1
 
     def _node(self, raw: Any) -> Node:
-        kind, where = raw.kind(), place_of(raw.sourceRange())
+        kind, where = raw.kind(), self._place(raw)
         if kind == "prim::SetAttr":
             raise ExportError(
                 f"assigns the module's attribute {raw.s('name')} in forward",
@@ -224,7 +225,12 @@ class _Reader:
         elif isinstance(value, int | float | bool | str | list | tuple | torch.device | None):
             self.constants[name] = value
         else:
-            raise ExportError(f"reads {path}, a {type(value).__name__}, which no artifact can hold", where=place_of(raw.sourceRange()))
+            raise ExportError(f"reads {path}, a {type(value).__name__}, which no artifact can hold", where=self._place(raw))
+
+    def _place(self, raw: Any) -> str:
+        """Finds the user's line; TorchScript knows none of some nodes, which stand beside others of their statement."""
+        self._last_place = place_of(raw.sourceRange()) or self._last_place
+        return self._last_place
 
     def _declare(self, value: Any) -> str:
         name: str = value.debugName()

@@ -14,7 +14,7 @@ from torch.fx.experimental import _config
 def guardless() -> Iterator[None]:
     """Lets sizes be 0 and 1 while torch.export traces.
 
-    - Sizes count as other than 1 only where that is known; torch.export would note "s - 1 >= 2" when it looks whether `x[1:]` is contiguous.
+    - Sizes count as other than 1 only where that is known; torch.export would note "s - 1 >= 2" to know whether `x[1:]` is contiguous.
     - `scan` looks at the first row to learn its shape, and notes that there is one.
     - `cond` sorts the strides of its results, and notes each comparison; ours are contiguous.
     """

@@ -1,6 +1,6 @@
 """Reads and writes of tensors at places that a loop computes: gathers, narrowed views, and copies with one part replaced."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -85,8 +85,8 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:
         return _put_slice(base, arguments if name == "slice" else (arguments[0], arguments[1], arguments[1] + arguments[2], 1), rest, value)
     if name not in _BACK:
         raise ExportError(f"writes in place through a view made by {name}", todo="Write into the tensor itself, by index.")
-    view = getattr(base, name)(*arguments)
-    return _BACK[name](put(view, rest, value), base, arguments)
+    back: Callable[..., torch.Tensor] = _BACK[name]
+    return back(put(getattr(base, name)(*arguments), rest, value), base, arguments)
 
 
 _BACK: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """A module with loops and branches -> a module of the same weights whose forward is generated source that torch.export takes."""
 
 import contextlib
+import functools
 import itertools
 import linecache
 import traceback
@@ -50,7 +51,7 @@ def _built(scripted: Any, source: Source, weights: list[str]) -> nn.Module:
         with _placed(file, source.places):
             return forward(self, *args, **kwargs)
 
-    told.__wrapped__ = forward  # type: ignore[attr-defined] - torch.export reads the signature
+    functools.update_wrapper(told, forward)  # torch.export reads the signature
     kind = type("Lifted", (nn.Module,), {"forward": told, "lifted_source": source.text})
     built: nn.Module = kind()
     for path in weights:

@@ -1,6 +1,6 @@
 """Takes in-place writes out of a graph: what is written becomes a new value, and loops and branches carry it.
 
-Afterwards `lift::put` writes into a copy, `lift::append` and its like give a new list, and views are made anew after each write to their base.
+Afterwards `lift::put` writes into a copy, `lift::append` and its like give a new list, and views are made anew after each write.
 """
 
 from exportkit.control_flow.aliases import LIST_WRITES, Aliases
@@ -104,7 +104,8 @@ class _Rewriter:
 
     def _chain(self, node: Node) -> list[Node]:
         """Lists the views between a written value and its root, outermost first."""
-        name, chain = node.inputs[0], []
+        name = node.inputs[0]
+        chain: list[Node] = []
         while name in self.aliases.same or name in self.aliases.views:
             if name in self.aliases.same:
                 name = self.aliases.same[name]

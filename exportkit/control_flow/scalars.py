@@ -1,7 +1,7 @@
 """Numbers of the user's source while they are traced: a Python number or a symbolic size as long as that lasts, else a 0-d tensor.
 
-An int becomes int64, a float float64 and a bool a bool, as Python counts. A comparison of symbolic sizes becomes a tensor too, unless it holds for
-every size: a branch that hangs on a size is never decided by the example.
+An int becomes int64, a float float64 and a bool a bool, as Python counts. A comparison of symbolic sizes becomes a tensor too, unless
+it holds for every size: a branch that hangs on a size is never decided by the example.
 """
 
 import operator
@@ -10,7 +10,6 @@ from typing import Any
 
 import sympy
 import torch
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from exportkit.errors import ExportError
 
@@ -131,8 +130,16 @@ def _free(value: Any) -> Any:
 
 
 def same_shape(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Says whether two shapes are equal at every size, without a guard."""
-    return a.dim() == b.dim() and all(statically_known_true(x == y) for x, y in zip(a.shape, b.shape, strict=True))
+    """Says whether two shapes are known to be equal at every size, without a guard."""
+    return same_sizes(a.shape, b.shape)
+
+
+def same_sizes(one: Sequence[Any], two: Sequence[Any]) -> bool:
+    return [_expression(size) for size in one] == [_expression(size) for size in two]
+
+
+def _expression(size: Any) -> Any:
+    return size.node.expr if isinstance(size, torch.SymInt) else size
 
 
 def logical_not(value: Any) -> Any:

@@ -14,8 +14,12 @@ from exportkit.control_flow.graph import is_endless, place_of
 from exportkit.errors import ExportError
 
 _STATEMENTS = (ast.For, ast.While, ast.If, ast.IfExp, ast.ListComp)
-_FROM_TENSORS = frozenset("aten::Bool aten::Int aten::Float aten::item aten::is_nonzero aten::IntImplicit aten::FloatImplicit".split())
-_FROM_SIZES = frozenset("aten::size aten::len aten::numel".split())
+_FROM_TENSORS = frozenset({
+    "aten::Bool", "aten::Int", "aten::Float", "aten::item", "aten::is_nonzero", "aten::IntImplicit", "aten::FloatImplicit",
+})  # fmt: skip
+_FROM_SIZES = frozenset({
+    "aten::size", "aten::len", "aten::numel",
+})  # fmt: skip
 _HELPERS = 8  # functions that call functions: followed so deep
 
 
@@ -124,7 +128,7 @@ def _statements(kind: type) -> list[tuple[str, type]]:
 def _functions(kind: type) -> list[Callable[..., Any]]:
     """Lists forward and what it calls, as far as names tell."""
     seen: dict[Any, None] = {}
-    waiting = [(kind.forward, 0)]
+    waiting: list[tuple[Any, int]] = [(getattr(kind, "forward", None), 0)]
     while waiting:
         function, depth = waiting.pop()
         function = inspect.unwrap(function) if callable(function) else function
@@ -132,9 +136,8 @@ def _functions(kind: type) -> list[Callable[..., Any]]:
             continue
         seen[function] = None
         for name in [*function.__code__.co_names, *function.__code__.co_freevars]:
-            for one in (getattr(kind, name, None), function.__globals__.get(name)):
-                if inspect.isfunction(one):
-                    waiting.append((one, depth + 1))
+            found = (getattr(kind, name, None), function.__globals__.get(name))
+            waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
     return list(seen)
 
 

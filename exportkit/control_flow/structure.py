@@ -10,7 +10,7 @@ from torch._guards import detect_fake_mode
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from exportkit.control_flow.lists import Buffer, Rows, Tally
-from exportkit.control_flow.scalars import as_tensor, is_number, is_tensor
+from exportkit.control_flow.scalars import as_tensor, is_number, is_tensor, same_sizes
 from exportkit.errors import ExportError
 
 Leaves = list[Any]
@@ -39,7 +39,7 @@ def exporting() -> bool:
     return torch.compiler.is_exporting()
 
 
-def take_apart(value: Any) -> tuple[Leaves, Build]:
+def take_apart(value: Any) -> tuple[Leaves, Build]:  # noqa: PLR0911 - one for each kind of value
     """Lists the tensors and symbolic sizes in a value; the function returned builds it from others."""
     if is_tensor(value) or isinstance(value, torch.SymInt):
         return [value], next
@@ -89,18 +89,24 @@ def unrecorded() -> Iterator[None]:
 
 
 class Operands:
-    """What a body captures, as the operands of one of torch's control flow operators: each tensor and each size once."""
+    """What a body captures, as the operands of one of torch's control flow operators: each tensor and each size once.
+
+    A second view of one tensor is copied: torch refuses operands that share memory.
+    """
 
     def __init__(self, *values: Any) -> None:
         leaves, self._build = take_apart(values)
         self.values: list[Any] = []
         places: dict[Any, int] = {}
+        memories: set[Any] = set()
         self._places = []
         for leaf in leaves:
             key = str(leaf) if isinstance(leaf, torch.SymInt) else id(leaf)
             if key not in places:
                 places[key] = len(self.values)
-                self.values.append(leaf)
+                memory = leaf.untyped_storage()._cdata if is_tensor(leaf) else None  # noqa: SLF001 - torch has no public way
+                self.values.append(fresh(leaf) if memory in memories else leaf)
+                memories |= {memory} - {None}
             self._places.append(places[key])
 
     def build(self, given: Sequence[Any]) -> Any:
@@ -131,13 +137,13 @@ def match(old: Any, new: Any, what: str) -> Any:
         return old
     if old.dtype != new.dtype:
         old = old.to(torch.promote_types(old.dtype, new.dtype))
-    return old if _same_sizes(old.shape, new.shape) else _widened(old, new, what)
+    return old if same_sizes(old.shape, new.shape) else _widened(old, new, what)
 
 
 def _widened(old: torch.Tensor, new: torch.Tensor, what: str) -> torch.Tensor:
     """Broadcasts a start value to the shape that it has from the first step on."""
     lengths = [1] * (new.dim() - old.dim()) + list(old.shape)
-    fits = len(lengths) == new.dim() and all(_same_sizes([a], [b]) or a == 1 for a, b in zip(lengths, new.shape, strict=True))
+    fits = len(lengths) == new.dim() and all(same_sizes([a], [b]) or a == 1 for a, b in zip(lengths, new.shape, strict=True))
     if not fits:
         text = f"{what} changes its shape in the loop, from {_words(old.shape)} to {_words(new.shape)}"
         raise ShapeError(text, todo="Give it its last shape before the loop, and write into parts of it; or append to a list.")
@@ -146,10 +152,6 @@ def _widened(old: torch.Tensor, new: torch.Tensor, what: str) -> torch.Tensor:
 
 class ShapeError(ExportError):
     """A carried value changes its shape; a loop of known length is unrolled then."""
-
-
-def _same_sizes(one: Sequence[Any], two: Sequence[Any]) -> bool:
-    return len(one) == len(two) and all(str(a) == str(b) for a, b in zip(one, two, strict=True))
 
 
 def _words(shape: Sequence[Any]) -> str:

@@ -3,20 +3,23 @@
 import contextlib
 import copy
 import functools
+import importlib
 import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import onnx
 import onnx_ir
 import torch
 
 from exportkit.capture import Captures, Options, symbol_at, without_paths
+from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
 from exportkit.spec import Artifact, TensorSpec
 
@@ -63,7 +66,9 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
 
 def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the network with its loops and branches kept."""
-    return _convert(captures.lifted(), captures, folder, options, "lifted")
+    program = captures.lifted()
+    with guardless():
+        return _convert(program, captures, folder, options, "lifted")
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
@@ -72,7 +77,7 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
-    with _quiet():
+    with _quiet(), _one_version():
         converted = torch.onnx.export(
             program,
             dynamo=True,
@@ -254,6 +259,22 @@ def _spec(value: Any) -> TensorSpec:
         one.dim_value if one.HasField("dim_value") else one.dim_param or f"{value.name}_{axis}" for axis, one in enumerate(tensor.shape.dim)
     )
     return TensorSpec(value.name, str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape)
+
+
+@contextlib.contextmanager
+def _one_version() -> Iterator[None]:
+    """Gives calls of loop bodies the version that the bodies have: torch 2.13 writes the opset's, and fails where one lies in another."""
+    hop = importlib.import_module("torch.onnx._internal.exporter._torchlib.ops.hop")
+    call = hop.call_op
+
+    def call_op(name: str, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(name, *args, **kwargs)
+        if kwargs.get("_domain") and outputs:
+            outputs[0].producer().version = 1
+        return outputs
+
+    with mock.patch.object(hop, "call_op", call_op):
+        yield
 
 
 @contextlib.contextmanager
