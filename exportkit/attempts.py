@@ -53,11 +53,17 @@ class Bench:
             return list(pool.map(lambda name: self.prove(name, network, first[name], started), formats))
 
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
-        """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed."""
+        """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed.
+
+        Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
+        """
         earlier: list[tuple[str, str]] = []
         failed: tuple[Report, ...] = ()
+        kept: list[Made] = []
         strategies = first.strategies
         for place, variant in _plan(len(strategies), network):
+            if kept and variant is not network:
+                break
             result = (first if variant is network and place == 0 else self.make([(name, place)], variant)[name]).made
             if isinstance(result, ExportKitError):
                 store.refuse_full_disk(self.work)
@@ -66,10 +72,18 @@ class Bench:
             folder = self.folder(name, place, variant)
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
-            if made.good or made.outcome == "undetermined":
+            if made.good and made.lost and variant is network and first.control_flow:
+                kept.append(made)
+                earlier.append((strategies[place], f"fixes {', '.join(made.lost)}"))
+            elif made.good or (made.outcome == "undetermined" and not kept):
                 return made
-            failed = failed or reports
-            earlier.append((strategies[place], _why(reports)))
+            else:
+                failed = failed or reports
+                earlier.append((strategies[place], _why(reports)))
+        if kept:
+            best = min(kept, key=lambda made: len(made.lost))
+            others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
+            return replace(best, earlier=others, seconds=time.monotonic() - started)
         return Made(name, None, failed, tuple(earlier), _together(earlier), time.monotonic() - started)
 
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:

@@ -15,14 +15,13 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from exportkit import diagnosis, patches, sample, state
+from exportkit import diagnosis, patches, reach, state
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
 from exportkit.results import flatten, is_plain, plain
-from exportkit.spec import Case, Symbol, TensorSpec
+from exportkit.spec import Symbol, TensorSpec
 
-_ENDLESS = 1 << 30  # torch.export's own upper bounds where there is none lie above
 _PATH = re.compile(r'File "([^"]+)"')
 
 
@@ -54,6 +53,7 @@ class Captures:
     def __init__(self, live: Live, inputs: Mapping[str, torch.Tensor], symbols: tuple[Symbol, ...], outputs: tuple[str, ...]) -> None:
         self.live, self.inputs, self.symbols, self.outputs = live, inputs, symbols, outputs
         self._exported: ExportedProgram | ExportError | None = None
+        self._lifted: ExportedProgram | ExportError | None = None
 
     @property
     def name(self) -> str:
@@ -84,7 +84,7 @@ class Captures:
         if not flat:
             with contextlib.suppress(ExportError):  # the tracer takes no dict of tensors and tuples, and no None
                 return self._trace(self.plain_module())
-        return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
+        return self._trace(self._with_results(self.live.module, lambda result: tuple(flatten(result, frozenset())[1].values())))
 
     def traced_export(self) -> Any:
         """Traces the simplified program: autograd functions, custom operators and Python's own loops are plain operators there."""
@@ -116,33 +116,17 @@ class Captures:
             raise self._exported
         return self._exported
 
-    def reach(self) -> dict[str, int]:
-        """Finds the symbols whose sizes an export holds up to a bound only, though eager goes on beyond: name -> largest size.
+    def lifted(self) -> ExportedProgram:
+        """Calls torch.export on the network with its loops and branches as torch's operators for them.
 
-        torch.export takes one side of a branch on a size and guards it; a .pt2 refuses what is beyond, ONNX and a trace would answer.
+        Raises:
+            ExportError: there is none, or one that cannot be lifted; names the user's line.
         """
-        bounds = {symbol: high for symbol in self.symbols if (high := self._bound(symbol)) is not None}
-        return {symbol.name: high for symbol, high in bounds.items() if self._eager_takes(symbol, high + symbol.step)}
-
-    def _bound(self, symbol: Symbol) -> int | None:
-        """Returns the largest size that the exported program takes; None where it has no bound below the user's own."""
-        program, (name, axis, offset) = self.exported(), symbol.places[0]
-        values = dict(zip(self.inputs, tensors_of(program), strict=True))
-        size = values[name].shape[axis]
-        if isinstance(size, int) or size.node.expr not in program.range_constraints:
-            return None
-        high = program.range_constraints[size.node.expr].upper
-        bounded = high < _ENDLESS and (symbol.high is None or high - offset < symbol.high)
-        return int(high) - offset if bounded else None
-
-    def _eager_takes(self, symbol: Symbol, size: int) -> bool:
-        sizes = sample.sizes_for_capture(self.symbols) | {symbol.name: size}
-        for kind in ("like", "resampled"):
-            inputs = sample.draw(self.live, self.symbols, Case("beyond", sizes, kind, "inside", 0))
-            with contextlib.suppress(Exception), torch.no_grad(), state.preserved(self.live.module):
-                self.live.call(inputs)
-                return True
-        return False
+        if self._lifted is None:
+            self._lifted = self._lift()
+        if isinstance(self._lifted, ExportError):
+            raise self._lifted
+        return self._lifted
 
     def simplified(self) -> ExportedProgram:
         """Spells the exported program out in plainer operators.
@@ -154,35 +138,51 @@ class Captures:
 
         program = self.exported()
         args, kwargs = self.arguments()
-        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes()), "torch.export")  # type: ignore[no-any-return]
+        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes(self.live.module)), "torch.export")  # type: ignore[no-any-return]
 
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
-        with torch.no_grad(), state.preserved(self.live.module):
-            result = self.live.call(self.inputs)
-        if is_plain(result):
-            return self.live.module
-        return self._with_results(plain)
+        return self.live.module if self._is_plain() else self._with_results(self.live.module, plain)
 
-    def _with_results(self, change: Callable[[Any], Any]) -> nn.Module:
-        """Returns the network with its results in another form."""
-        forward = type(self.live.module).forward
+    def _is_plain(self) -> bool:
+        with torch.no_grad(), state.preserved(self.live.module):
+            return is_plain(self.live.call(self.inputs))
+
+    @staticmethod
+    def _with_results(module: nn.Module, change: Callable[[Any], Any]) -> nn.Module:
+        """Returns a network with its results in another form."""
+        forward = type(module).forward
 
         @functools.wraps(forward)
         def changed(*args: Any, **kwargs: Any) -> Any:
             return change(forward(*args, **kwargs))
 
-        return with_forward(self.live.module, changed)
+        return with_forward(module, changed)
 
     def _export(self) -> ExportedProgram | ExportError:
         if isinstance(self.live.module, torch.jit.ScriptModule):
             return ExportError("torch.export does not take a ScriptModule", todo="Give the nn.Module that it was scripted from.")
-        module, first = self.plain_module(), None
+        return self._call_export(self.plain_module())
+
+    def _lift(self) -> ExportedProgram | ExportError:
+        from exportkit.control_flow import guardless, lifted
+
+        try:
+            module = self._guarded(lambda: lifted(self.live.module), "lifting")
+        except ExportError as error:
+            return error
+        with guardless():
+            return self._call_export(module if self._is_plain() else self._with_results(module, plain), strict=False)
+
+    def _call_export(self, module: nn.Module, *, strict: bool = True) -> ExportedProgram | ExportError:
+        """Exports a module without dynamo; where that fails, with it if `strict`."""
+        first = None
         args, kwargs = self.arguments()
-        for strict in (False, True):
+        shapes = self._shapes(module)
+        for with_dynamo in (False, True) if strict else (False,):
             try:
                 program: ExportedProgram = self._guarded(
-                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict),
+                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=shapes, strict=with_dynamo),
                     "torch.export",
                 )
             except ExportError as error:
@@ -193,14 +193,14 @@ class Captures:
         assert first is not None
         return first
 
-    def _shapes(self) -> Any:
+    def _shapes(self, module: nn.Module) -> Any:
         """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result."""
         axes: dict[str, Any] = {name: {} for name in self.inputs}
         for symbol in self.symbols:
             for name, axis, _ in symbol.places:
                 axes[name][axis] = Dim.AUTO
         args, kwargs = self.live.arguments(axes)  # the same tree, filled with axes in place of tensors
-        bound = inspect.signature(self.live.module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
         return {name: _pruned(shape) for name, shape in bound.items()} or None
 
     def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
@@ -210,40 +210,31 @@ class Captures:
             warnings.simplefilter("ignore")
             try:
                 return make()
+            except ExportError:
+                raise
             except Exception as error:
                 where, inside = _places(error)
                 raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
 
 
-def refuse_short_reach(captures: Captures) -> None:
-    """Refuses what would answer, without a word, beyond the sizes for which it is right.
+def refuse_short_trace(captures: Captures) -> None:
+    """Refuses a trace of a network that branches on a size; where torch.export does not take it, only parity at other sizes can tell.
 
     Raises:
-        ExportError: forward branches on a size, and the export holds one side of the branch.
+        ExportError: see `reach.refuse_short_reach`.
     """
     try:
-        reach = captures.reach()
-    except ExportError:  # torch.export does not take the network: only parity at other sizes can tell
+        program = captures.exported()
+    except ExportError:
         return
-    for name, high in reach.items():
-        raise ExportError(
-            f"forward branches on the size {name}: an export is right up to {high} only, eager goes on beyond",
-            todo=f"Declare the range with dynamic_shapes (max={high}), or write both sides of the branch in tensor operations.",
-        )
-
-
-def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
-    """Lists the stand-ins of the user's tensors, in order."""
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    named = [values.get(str(name)) for name in program.graph_signature.user_inputs]
-    return [value for value in named if isinstance(value, torch.Tensor)]
+    reach.refuse_short_reach(captures.live, captures.symbols, program)
 
 
 def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:
     """Reads an exported program's inputs back: symbolic axes by our symbols' names, the others by number."""
     specs = []
     symbols = symbol_at(captures.symbols)
-    for spec, value in zip(captures.live.network.inputs, tensors_of(program), strict=True):
+    for spec, value in zip(captures.live.network.inputs, reach.tensors_of(program), strict=True):
         shape = tuple(
             size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}")
             for axis, size in enumerate(value.shape)

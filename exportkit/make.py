@@ -8,6 +8,7 @@ import torch
 
 from exportkit import plugins, sample, state
 from exportkit.capture import Captures, Options
+from exportkit.control_flow.select import has_control_flow
 from exportkit.errors import ExportError, ExportKitError
 from exportkit.load import Live
 from exportkit.messages import Result
@@ -38,6 +39,7 @@ def make(
     inputs = _capture_inputs(live, network)
     names = tuple(spec.name for spec in network.outputs)
     captures = Captures(live, inputs, network.symbols, names)
+    branching = has_control_flow(live.module)
     options = Options(opset, live.onnx_translations, target, ort_library)
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
@@ -46,11 +48,11 @@ def make(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with torch.no_grad():
-                made[name] = Result(plugin.strategies[place][1](captures, folder, options), names)
+                made[name] = Result(plugin.strategies[place][1](captures, folder, options), names, branching)
         except ExportKitError as error:
-            made[name] = Result(error, names)
+            made[name] = Result(error, names, branching)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
-            made[name] = Result(ExportError(_deepest(error)), names)
+            made[name] = Result(ExportError(_deepest(error)), names, branching)
     return made
 
 

@@ -128,7 +128,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one attempt, and the names of all strategies of its format."""
+    """What came of one attempt, and the names of all strategies of its format.
+
+    Attributes:
+        control_flow: the network's source has loops or branches, which one strategy may bake and another keep.
+    """
 
     made: Artifact | ExportKitError
     strategies: tuple[str, ...]
+    control_flow: bool = False

@@ -3,21 +3,25 @@
 import contextlib
 import copy
 import functools
+import importlib
 import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import onnx
 import onnx_ir
 import torch
 
-from exportkit.capture import Captures, Options, refuse_short_reach, symbol_at, without_paths
+from exportkit.capture import Captures, Options, refuse_short_trace, symbol_at, without_paths
+from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
+from exportkit.reach import refuse_short_reach
 from exportkit.spec import Artifact, TensorSpec
 
 _INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
@@ -61,6 +65,13 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
     return _convert(captures.exported(), captures, folder, options, "exported")
 
 
+def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
+    """Converts the network with its loops and branches kept."""
+    program = captures.lifted()
+    with guardless():
+        return _convert(program, captures, folder, options, "lifted")
+
+
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the exported program after what ONNX lacks is spelled out."""
     return _convert(captures.simplified(), captures, folder, options, "simplified")
@@ -68,8 +79,8 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     _refuse_complex(captures)
-    refuse_short_reach(captures)
-    with _quiet():
+    refuse_short_reach(captures.live, captures.symbols, program)
+    with _quiet(), _one_version():
         converted = torch.onnx.export(
             program,
             dynamo=True,
@@ -87,7 +98,7 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
-    refuse_short_reach(captures)
+    refuse_short_trace(captures)
     return _write_legacy(captures.traced(flat=True), captures, folder, options, "traced")
 
 
@@ -270,6 +281,22 @@ def _spec(value: Any) -> TensorSpec:
 
 
 @contextlib.contextmanager
+def _one_version() -> Iterator[None]:
+    """Gives calls of loop bodies the version that the bodies have: torch 2.13 writes the opset's, and fails where one lies in another."""
+    hop = importlib.import_module("torch.onnx._internal.exporter._torchlib.ops.hop")
+    call = hop.call_op
+
+    def call_op(name: str, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(name, *args, **kwargs)
+        if kwargs.get("_domain") and outputs:
+            outputs[0].producer().version = 1
+        return outputs
+
+    with mock.patch.object(hop, "call_op", call_op):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet() -> Any:
     """Keeps the exporters' own words off the log: what they mean stands in the verdict."""
     level = logging.root.manager.disable
@@ -287,6 +314,7 @@ class Onnx:
     suffix: str = ".onnx"
     strategies: tuple[tuple[str, Any], ...] = (
         ("exported", write_exported),
+        ("lifted", write_lifted),
         ("simplified", write_simplified),
         ("scripted", write_scripted),
         ("traced", write_traced),

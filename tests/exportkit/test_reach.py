@@ -1,18 +1,20 @@
-"""What the captures of a network say of it."""
+"""How far an exported program is right."""
 
 import pytest
 import torch
 from fakes import Net, live
 from torch import nn
+from torch.export import Dim
 
-from exportkit.capture import Captures, refuse_short_reach
 from exportkit.errors import ExportError
+from exportkit.reach import reach, refuse_short_reach
 from exportkit.spec import Symbol
 
 
-def captured(function, high=None):
+def exported(function, high=None):
     net = live(Net(function, nn.Linear(4, 2)).eval(), (torch.randn(3, 4),))
-    return Captures(net, dict(net.example), (Symbol("batch", (("x", 0, 0),), 3, high=high),), ("output",))
+    program = torch.export.export(net.module, (net.example["x"],), dynamic_shapes=({0: Dim.AUTO},))
+    return net, (Symbol("batch", (("x", 0, 0),), 3, high=high),), program
 
 
 def halved(net, x):
@@ -26,7 +28,7 @@ def refused(net, x):
 
 
 @pytest.mark.parametrize(
-    ("function", "high", "reach"),
+    ("function", "high", "bounds"),
     [
         (lambda net, x: net.parts[0](x), None, {}),
         (halved, None, {"batch": 20}),
@@ -34,11 +36,11 @@ def refused(net, x):
         (refused, None, {}),  # eager itself goes no further
     ],
 )
-def test_a_branch_on_a_size_ends_the_reach_of_an_export(function, high, reach):
+def test_a_branch_on_a_size_ends_the_reach_of_an_export(function, high, bounds):
     with torch.no_grad():
-        assert captured(function, high).reach() == reach
+        assert reach(*exported(function, high)) == bounds
 
 
 def test_what_would_answer_beyond_its_reach_is_refused_with_the_bound():
     with torch.no_grad(), pytest.raises(ExportError, match="right up to 20 only"):
-        refuse_short_reach(captured(halved))
+        refuse_short_reach(*exported(halved))
