@@ -88,7 +88,8 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
         except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
             failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             results.append((case, None))
-    fixed |= _refused_sizes(network, inside, failures, trial)
+    if not artifact.inputs:
+        fixed |= _refused_sizes(network, inside, failures, trial)
     counted = [(case, arrays) for case, arrays in results if _applies(case, network, fixed)]
     return _report(artifact, network, backend, device, trial, counted, failures, fixed, getattr(session, "facts", {}))
 
@@ -141,7 +142,10 @@ def _applies(case: Case, network: Network, fixed: Mapping[str, int]) -> bool:
 
 
 def _refused_sizes(network: Network, cases: Iterable[Case], failures: Mapping[str, str], trial: Trial) -> dict[str, int]:
-    """Finds the symbols that an artifact without a signature refuses at every other size: it is loud, so the dimension is fixed."""
+    """Finds the symbols that an artifact without a signature refuses at every other size: it is loud, so the dimension is fixed.
+
+    A signature that names a symbol promises every size of it: there, refusing is a fault.
+    """
     refused: dict[str, int] = {}
     ran = [case for case in cases if case.name not in trial.raising]
     if not any(case.name not in failures for case in ran):

@@ -72,6 +72,7 @@ def plan(network: Network, checks: int) -> tuple[Case, ...]:
     cases += [Case(kind, example, kind, "inside", 50 + place) for place, kind in enumerate(_VARIANTS)]
     for number, sizes in enumerate(_unseen(network)):
         cases.append(Case(f"sizes-{number}", sizes, "like", "inside", 100 + number))
+    cases += [Case("grown", sizes, "grown", "inside", 60) for sizes in _grown(network)]
     cases += [Case(kind, example, kind, "outside", 200 + place) for place, kind in enumerate(_outside(network))]
     return tuple(cases)
 
@@ -133,9 +134,21 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
     # Each alone, too: an artifact that keeps one dimension and loses another is judged at the other's own size.
     alone = [{**seen[0], one.name: size} for one in symbols[:_ALONE] for size in {choices[1](one, 0), choices[2](one, 0)}]
     for sizes in [*together, *(alone if len(symbols) > 1 else [])]:
-        if sizes not in seen and _elements(network, sizes) <= max(_GROWTH * _elements(network, seen[0]), 4096):
+        if sizes not in seen and _affordable(network, sizes, seen[0]):
             seen.append(sizes)
             yield sizes
+
+
+def _grown(network: Network) -> Iterator[dict[str, int]]:
+    """Yields larger sizes at which indices reach as far as they did: to the last row."""
+    sizes = {symbol.name: _allowed(symbol, 2 * symbol.size + 1 + place) for place, symbol in enumerate(network.symbols)}
+    example = {symbol.name: symbol.size for symbol in network.symbols}
+    if any(spec.dtype in ("int32", "int64") and spec.shape for spec in network.inputs) and _affordable(network, sizes, example):
+        yield sizes
+
+
+def _affordable(network: Network, sizes: Mapping[str, int], example: Mapping[str, int]) -> bool:
+    return sizes != example and _elements(network, sizes) <= max(_GROWTH * _elements(network, example), 4096)
 
 
 def _allowed(symbol: Symbol, size: int) -> int:
@@ -319,5 +332,7 @@ def _bounds(example: Array, low: int, high: int, symbols: Sequence[Symbol], case
             high, full = size, True
         elif high < symbol.size and size < symbol.size:
             high = min(high, size - 1)
+        elif case.kind == "grown" and high == symbol.size - 1:
+            high = max(high, size - 1)
     high = max(high, 0) if low >= 0 else high
     return min(low, high), high, full

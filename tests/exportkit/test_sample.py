@@ -68,6 +68,16 @@ def test_integers_stay_in_the_examples_range():
     assert len(drawn.unique()) > 10
 
 
+def test_indices_reach_the_last_row_of_a_larger_table_in_one_case():
+    nodes = Symbol("nodes", (("x", 0, 0),), 7)
+    edges = torch.tensor([[0, 6, 2, 3], [1, 4, 5, 6]])
+    assert sample.draw_one("edges", edges, (nodes,), case(kind="like", nodes=90)).max() <= 6
+    assert sample.draw_one("edges", edges, (nodes,), case(kind="grown", nodes=90)).max() > 6
+    specs = (TensorSpec("x", "float32", (7, 5)), TensorSpec("edges", "int64", (2, 4)))
+    cases = sample.plan(Network("net", specs, {}, Source("", "", "", ""), (nodes,)), 0)
+    assert [one.sizes["nodes"] > 7 for one in cases if one.kind == "grown"] == [True]
+
+
 @pytest.mark.parametrize("kind", [np.tril, np.triu])
 def test_a_causal_mask_stays_causal(kind):
     mask = torch.from_numpy(kind(np.ones((6, 6), bool)))
