@@ -148,7 +148,7 @@ def _bounds(example: Array, low: int, high: int, symbols: Sequence[Symbol], case
             high, full = size, True
         elif high < symbol.size and size < symbol.size:
             high = min(high, size - 1)
-        elif case.kind == "grown" and high == symbol.size - 1:
-            high = max(high, size - 1)
+    grown = [case.sizes[symbol.name] for symbol in symbols if case.kind == "grown" and int(example.max()) == symbol.size - 1]
+    high = max(high, min(grown) - 1) if grown else high
     high = max(high, 0) if low >= 0 else high
     return min(low, high), high, full

@@ -73,6 +73,8 @@ def test_indices_reach_the_last_row_of_a_larger_table_in_one_case():
     edges = torch.tensor([[0, 6, 2, 3], [1, 4, 5, 6]])
     assert sample.draw_one("edges", edges, (nodes,), case(kind="like", nodes=90)).max() <= 6
     assert sample.draw_one("edges", edges, (nodes,), case(kind="grown", nodes=90)).max() > 6
+    count = Symbol("count", (("edges", 1, 0),), 4)
+    assert 6 < sample.draw_one("edges", edges, (nodes, count), case(kind="grown", nodes=15, count=200)).max() < 15
     specs = (TensorSpec("x", "float32", (7, 5)), TensorSpec("edges", "int64", (2, 4)))
     cases = sample.plan(Network("net", specs, {}, Source("", "", "", ""), (nodes,)), 0)
     assert [one.sizes["nodes"] > 7 for one in cases if one.kind == "grown"] == [True]
