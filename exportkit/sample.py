@@ -49,6 +49,7 @@ _SAME_SIZE_DRAWS = 2
 # Besides draws like the example: values close together, far apart, at the ends of the example's range, and many alike. What an epsilon,
 # a clamp, a comparison or an order of equal values does shows there alone.
 _VARIANTS = ("small", "large", "edges", "ties")
+_ROWS = 31
 _ALONE = 3  # so many dimensions also vary one at a time
 
 
@@ -130,10 +131,20 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
     together = [{symbol.name: choose(symbol, place) for place, symbol in enumerate(symbols)} for choose in choices]
     # Each alone, too: an artifact that keeps one dimension and loses another is judged at the other's own size.
     alone = [{**seen[0], one.name: size} for one in symbols[:_ALONE] for size in {choices[1](one, 0), choices[2](one, 0)}]
-    for sizes in [*together, *(alone if len(symbols) > 1 else [])]:
+    for sizes in [*together, *(alone if len(symbols) > 1 else []), *_many(network)]:
         if sizes not in seen and _affordable(network, sizes, seen[0]):
             seen.append(sizes)
             yield sizes
+
+
+def _many(network: Network) -> Iterator[dict[str, int]]:
+    """Yields a batch of many rows: what shows in one row of twenty, a near tie decided otherwise, hardly shows in the few of the others."""
+    example = {symbol.name: symbol.size for symbol in network.symbols}
+    for symbol in network.symbols:
+        if all(axis == 0 for _, axis, _ in symbol.places):
+            sizes = [{**example, symbol.name: _allowed(symbol, size)} for size in (_ROWS, _GROWTH * symbol.size)]
+            yield from [one for one in sizes if one[symbol.name] > symbol.size and _affordable(network, one, example)][:1]
+            return
 
 
 def _grown(network: Network) -> Iterator[dict[str, int]]:

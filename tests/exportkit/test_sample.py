@@ -39,6 +39,7 @@ def test_plan_holds_one_a_prime_and_a_larger_size_and_each_dimension_alone():
     assert any(batch > 4 and length > 6 for batch, length in sizes)
     assert any(batch != 4 and length == 6 for batch, length in sizes)
     assert any(batch == 4 and length != 6 for batch, length in sizes)
+    assert (31, 6) in sizes  # many rows of a batch
     assert sum(one.kind == "check" for one in cases) == 2
     assert sum(one.domain == "inside" for one in cases) >= 8
     assert {"like", "small", "large", "edges", "ties"} <= {one.kind for one in cases if one.drawn}
