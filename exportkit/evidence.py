@@ -263,14 +263,16 @@ class _Pool:
     errors: list[Array]
     values: list[Array]
 
-    def band(self, cases: tuple[str, ...], scale: float, dtype: str) -> Band:
+    def band(self, cases: tuple[str, ...], scale: float, dtype: str, top: "_Pool") -> Band:
+        """Sums up; the rounding of the values of `top`, the magnitudes that these ones reach up to, is the floor."""
         unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale, 1e-300)
-        errors, values = np.concatenate(self.errors), np.concatenate(self.values)
+        errors, values = np.concatenate(self.errors), np.concatenate(top.values)
+        largest = float(values.max())
         return Band(
             cases,
             self.groups,
-            max(_rms(errors), unit * _rms(values), min(tiny, 1.0)),
-            max(float(errors.max()), unit * float(values.max()), min(tiny, 1.0)),
+            max(_rms(errors), unit * (_rms(values) if top is self else largest), min(tiny, 1.0)),
+            max(float(errors.max()), unit * largest, min(tiny, 1.0)),
         )
 
 
@@ -289,7 +291,8 @@ def _bands(cluster: Sequence[Sample], dtype: str, most: float) -> Iterable[Band]
             pool.errors += [run[inside][np.isfinite(run[inside])] for run in runs]
             pool.values.append(np.abs(oracle[inside]) / largest)
     zero = pools.pop(_ZERO, None)
-    yield from (pool.band(cases, min(map(_scale, cluster)), dtype) for pool in _merged(pools, most))
+    scale = min(map(_scale, cluster))
+    yield from (pool.band(cases, scale, dtype, _reached(pools, pool)) for pool in _merged(pools, most))
     if zero is not None:
         # An exact zero has no magnitude of its own: it may lie as far off as eager's error (not the floor) among the smallest others.
         errors = np.concatenate(zero.errors)
@@ -299,14 +302,25 @@ def _bands(cluster: Sequence[Sample], dtype: str, most: float) -> Iterable[Band]
         yield Band(cases, (_ZERO,), worst, worst)
 
 
+def _reached(pools: Mapping[int, _Pool], pool: _Pool) -> _Pool:
+    """Returns the largest magnitudes that a pool's lead up to without a gap of a factor of 1e3.
+
+    A runtime's sigmoid is exact to an ulp of one, not of the small result, and so is every difference of larger numbers: an element among
+    neighbours of all sizes may be as far off as an ulp of the largest. Between a mask of -1e9 and the logits beside it lies a gap.
+    """
+    top = min(pool.groups)
+    while top - 1 in pools:
+        top -= 1
+    return pools[top]
+
+
 def _merged(pools: Mapping[int, _Pool], most: float) -> Iterable[_Pool]:
-    order = sorted(pools, reverse=True)
-    for place, group in enumerate(order):
+    for group in sorted(pools, reverse=True):
         pool = pools[group]
         errors, values = np.concatenate(pool.errors), np.concatenate(pool.values)
         drowned = RMS_FACTOR * _rms(errors) > most * _rms(values)
-        if drowned and place + 1 < len(order):
-            larger = pools[order[place + 1]]
+        if drowned and group - 1 in pools:
+            larger = pools[group - 1]
             larger.groups += pool.groups
             larger.errors += pool.errors
             larger.values += pool.values

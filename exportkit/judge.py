@@ -93,7 +93,7 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
         except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
             failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             results.append((case, None))
-    taken |= _shown(network, [case for case in inside if case.name not in trial.raising], failures)
+    taken |= _shown(artifact, network, [case for case in inside if case.name not in trial.raising], failures)
     counted = [(case, arrays) for case, arrays in results if _applies(case, network, taken)]
     return _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
 
@@ -147,18 +147,18 @@ def _applies(case: Case, network: Network, taken: Mapping[str, Range]) -> bool:
     return all(low <= sizes[name] <= high for name, (low, high) in taken.items())
 
 
-def _shown(network: Network, cases: Sequence[Case], failures: Mapping[str, str]) -> dict[str, Range]:
+def _shown(artifact: Artifact, network: Network, cases: Sequence[Case], failures: Mapping[str, str]) -> dict[str, Range]:
     """Finds the sizes that an artifact refuses whatever its signature says: it is loud there, so that it takes less, but is not wrong.
 
-    A symbol is fixed where the artifact runs at the example's size alone; it begins higher where the artifact refuses smaller sizes than
-    any that it takes. The fewest symbols that explain all refusals are taken; what none explains stays a failure.
+    A symbol is fixed where an artifact without a signature runs at the example's size alone; it begins higher where the artifact refuses
+    smaller sizes than any that it takes. The fewest symbols that explain all refusals are taken; what none explains stays a failure.
     """
     ran, refused = ([case for case in cases if (case.name in failures) is failed] for failed in (False, True))
     fixed: dict[str, Range] = {}
     begins: dict[str, Range] = {}
     for symbol in network.symbols if ran and refused else ():
         good, bad = ({case.sizes.get(symbol.name, symbol.size) for case in some} for some in (ran, refused))
-        if good == {symbol.size} and bad - good:
+        if good == {symbol.size} and bad - good and not artifact.inputs:
             fixed[symbol.name] = (symbol.size, symbol.size)
         elif min(bad) < min(good):
             begins[symbol.name] = (min(good), math.inf)

@@ -83,8 +83,8 @@ class Network:
 class Case:
     """One set of inputs: case 0 is the example; `seed` draws the others anew, bit for bit.
 
-    `kind` says how it was drawn: "example", "check", "like" (the example's distribution), "small", "large", "edges", "ties",
-    "resampled" (see sample.py), or, outside the domain, "zeros", "huge", "nan", "masked", "out-of-range".
+    `kind` says how it was drawn: "example", "check", "like" (the example's distribution), "small", "large", "edges", "ties", "grown" or
+    "resampled" (see draws.py), or, outside the domain, "zeros", "huge", "nan", "masked", "out-of-range".
     """
 
     name: str

@@ -16,7 +16,7 @@ FLOORS = {
     "calling": 3,
     "find": 3,
     "load": 4,
-    "sample": 5,
+    "draws": 1, "sample": 5,
     "dimensions": 6, "reach": 6,
     "reference": 7, "capture": 7,
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,

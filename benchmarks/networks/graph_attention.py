@@ -10,7 +10,8 @@ torch.manual_seed(17)
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.value, self.query, self.key, self.edge = nn.Linear(5, 6), nn.Linear(5, 1), nn.Linear(5, 1), nn.Linear(2, 1)
+        self.value, self.query = nn.Linear(5, 6), nn.Linear(5, 1)
+        self.key, self.edge = nn.Linear(5, 1, bias=False), nn.Linear(2, 1, bias=False)  # one bias: three would be summed
 
     def forward(self, x, edges, features):
         source, target = edges[0], edges[1]

@@ -177,3 +177,21 @@ def test_sixteen_bits_inside_are_evidence_where_the_network_is_known_to_compute_
     oracles = [RNG.standard_normal(200) for _ in range(4)]
     coarse = [Sample(f"case-{n}", o.astype(np.float16).astype(np.float32) * 1.002, o, ()) for n, o in enumerate(oracles)]
     assert bool(evidence.weigh(coarse, "float32", narrow=narrow).dropped) is not narrow
+
+
+def test_small_values_among_neighbours_of_all_sizes_may_be_off_by_an_ulp_of_the_largest():
+    spread = 10.0 ** -RNG.uniform(0, 8, (16, 32))
+    cases = samples([spread * RNG.standard_normal((16, 32)) for _ in range(3)])
+    for count, right in ((2, True), (20, False)):
+        off = [np.where(np.abs(case.oracle) < 1e-3, count * 2.0**-24 * np.abs(case.oracle).max(), 0.0) for case in cases]
+        assert judge(cases, [(case.eager + shift).astype(np.float32) for case, shift in zip(cases, off, strict=True)]) == right
+
+
+def test_uncertain_logits_beside_a_mask_are_not_judged_by_the_masks_rounding():
+    oracle = RNG.standard_normal((8, 16))
+    oracle[:, 0] = -1e9
+    runs = [(oracle * (1 + 4e-4 * np.random.default_rng(n).standard_normal((8, 16)))).astype(np.float32) for n in range(6)]
+    cases = [Sample(f"case-{n}", np.where(oracle < -1e8, oracle, runs[0]).astype(np.float32), oracle, tuple(runs[1:5])) for n in range(3)]
+    results = [case.eager.copy() for case in cases]
+    results[1][0, 1] += 1.0
+    assert not judge(cases, results)

@@ -39,6 +39,7 @@ def test_plan_holds_one_a_prime_and_a_larger_size_and_each_dimension_alone():
     assert any(batch > 4 and length > 6 for batch, length in sizes)
     assert any(batch != 4 and length == 6 for batch, length in sizes)
     assert any(batch == 4 and length != 6 for batch, length in sizes)
+    assert (31, 6) in sizes  # many rows of a batch
     assert sum(one.kind == "check" for one in cases) == 2
     assert sum(one.domain == "inside" for one in cases) >= 8
     assert {"like", "small", "large", "edges", "ties"} <= {one.kind for one in cases if one.drawn}
@@ -66,6 +67,18 @@ def test_integers_stay_in_the_examples_range():
     assert drawn.min() >= 3
     assert drawn.max() <= 80
     assert len(drawn.unique()) > 10
+
+
+def test_indices_reach_the_last_row_of_a_larger_table_in_one_case():
+    nodes = Symbol("nodes", (("x", 0, 0),), 7)
+    edges = torch.tensor([[0, 6, 2, 3], [1, 4, 5, 6]])
+    assert sample.draw_one("edges", edges, (nodes,), case(kind="like", nodes=90)).max() <= 6
+    assert sample.draw_one("edges", edges, (nodes,), case(kind="grown", nodes=90)).max() > 6
+    count = Symbol("count", (("edges", 1, 0),), 4)
+    assert 6 < sample.draw_one("edges", edges, (nodes, count), case(kind="grown", nodes=15, count=200)).max() < 15
+    specs = (TensorSpec("x", "float32", (7, 5)), TensorSpec("edges", "int64", (2, 4)))
+    cases = sample.plan(Network("net", specs, {}, Source("", "", "", ""), (nodes,)), 0)
+    assert [one.sizes["nodes"] > 7 for one in cases if one.kind == "grown"] == [True]
 
 
 @pytest.mark.parametrize("kind", [np.tril, np.triu])
