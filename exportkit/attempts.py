@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exportkit import store
+from exportkit import blame, store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
-from exportkit.messages import Evidence, Result
+from exportkit.messages import Evidence, Result, Scene
 from exportkit.spec import Artifact, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
@@ -29,6 +29,7 @@ class Bench:
         server: forks judges; it never saw the network.
         holder: forks exporters; it holds the network.
         evidence: the cases and eager's own error, once they are computed.
+        repro: where the failing node of an ONNX artifact goes.
     """
 
     server: Host
@@ -41,6 +42,7 @@ class Bench:
     target: str | None
     ort_library: str | None
     evidence: "Future[Evidence]"
+    repro: str | None = None
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
         """Makes and proves formats that share a capture; the first strategy of each in one child."""
@@ -52,7 +54,7 @@ class Bench:
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
         """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed."""
         earlier: list[tuple[str, str]] = []
-        failed: tuple[Report, ...] = ()
+        failed: list[_Failed] = []
         strategies = first.strategies
         for place, variant in _plan(len(strategies), network):
             result = (first if variant is network and place == 0 else self.make([(name, place)], variant)[name]).made
@@ -64,10 +66,32 @@ class Bench:
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
             if made.good or made.outcome == "undetermined":
+                if failed and self.repro:
+                    made = replace(made, reports=self.blame(failed[0], made.reports))
                 return made
-            failed = failed or reports
+            failed.append(_Failed(folder, result, variant, reports))
             earlier.append((strategies[place], _why(reports)))
-        return Made(name, None, failed, tuple(earlier), _together(earlier), time.monotonic() - started)
+        reports = self.blame(failed[0], failed[0].reports) if failed else ()
+        return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
+
+    def blame(self, failed: "_Failed", reports: tuple[Report, ...]) -> tuple[Report, ...]:
+        """Adds to reports which node of a failed artifact is at fault."""
+        artifact, proof = failed.artifact, self.evidence.result()
+        if artifact.format != "onnx":
+            return reports
+        network = replace(failed.network, outputs=proof.outputs)
+        library = Path(self.ort_library).absolute() if self.ort_library else None
+        scene = Scene(failed.folder, artifact, network, proof.trial, self.provider, library, failed.folder / "blame")
+        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.ort_library)
+        stage = f"exporting {artifact.files[0]} again"
+        told = blame.explain(
+            scene,
+            failed.reports,
+            self.repro,
+            blame.Tracer(self.server, self.limits, self.listen),
+            lambda: self.holder.hold(*call, limits=self.limits, stage=stage, on_event=self.listen)[1],
+        )
+        return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
@@ -116,6 +140,14 @@ class Bench:
         stage = f"checking {artifact.files[0]}"
         reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
         return reports
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    folder: Path
+    artifact: Artifact
+    network: Network
+    reports: tuple[Report, ...]
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:

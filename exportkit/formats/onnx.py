@@ -66,7 +66,17 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
     return _convert(captures.simplified(), captures, folder, options, "simplified")
 
 
+def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
+    """Returns the program that torch's exporter writes out for a strategy, whose nodes name the ONNX values."""
+    program = {"exported": captures.exported, "simplified": captures.simplified}[strategy]()
+    return _translate(program, options).exported_program
+
+
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+    return _finish(_translate(program, options).model, captures, folder, options, strategy)
+
+
+def _translate(program: Any, options: Options) -> Any:
     with _quiet():
         converted = torch.onnx.export(
             program,
@@ -77,7 +87,7 @@ def _convert(program: Any, captures: Captures, folder: Path, options: Options, s
             verbose=False,
         )
     assert converted is not None
-    return _finish(converted.model, captures, folder, options, strategy)
+    return converted
 
 
 def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:
