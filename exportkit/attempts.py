@@ -12,7 +12,7 @@ from exportkit import blame, store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
 from exportkit.messages import Evidence, Result, Scene
-from exportkit.spec import Artifact, Finding, Network, Report
+from exportkit.spec import Artifact, Finding, Network, Report, Severity
 from exportkit.worker import Host, Limits
 
 if TYPE_CHECKING:
@@ -67,31 +67,30 @@ class Bench:
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
             if made.good or made.outcome == "undetermined":
                 if failed and self.repro:
-                    made = replace(made, reports=self.blame(failed[0], made.reports))
+                    made = replace(made, reports=_with(made.reports, self.blame(failed[0]), "note"))
                 return made
             failed.append(_Failed(folder, result, variant, reports))
             earlier.append((strategies[place], _why(reports)))
-        reports = self.blame(failed[0], failed[0].reports) if failed else ()
+        reports = _with(failed[0].reports, self.blame(failed[0]), "error") if failed else ()
         return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
 
-    def blame(self, failed: "_Failed", reports: tuple[Report, ...]) -> tuple[Report, ...]:
-        """Adds to reports which node of a failed artifact is at fault."""
+    def blame(self, failed: "_Failed") -> tuple[Finding, ...]:
+        """Says which node of a failed ONNX artifact is at fault."""
         artifact, proof = failed.artifact, self.evidence.result()
         if artifact.format != "onnx":
-            return reports
+            return ()
         network = replace(failed.network, outputs=proof.outputs)
         library = Path(self.ort_library).absolute() if self.ort_library else None
         scene = Scene(failed.folder, artifact, network, proof.trial, self.provider, library, failed.folder / "blame")
         call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.ort_library)
         stage = f"exporting {artifact.files[0]} again"
-        told = blame.explain(
+        return blame.explain(
             scene,
             failed.reports,
             self.repro,
             blame.Tracer(self.server, self.limits, self.listen),
             lambda: self.holder.hold(*call, limits=self.limits, stage=stage, on_event=self.listen)[1],
         )
-        return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
@@ -148,6 +147,11 @@ class _Failed:
     artifact: Artifact
     network: Network
     reports: tuple[Report, ...]
+
+
+def _with(reports: tuple[Report, ...], findings: Iterable[Finding], severity: Severity) -> tuple[Report, ...]:
+    told = (replace(one, severity=severity) for one in findings)
+    return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:

@@ -47,7 +47,7 @@ def failing_case(scene: Scene, reports: Sequence[Report]) -> str:
 def explain(
     scene: Scene, reports: Sequence[Report], repro: str | None, tracer: "Tracer", hold: Callable[[], Host] | None = None
 ) -> tuple[Finding, ...]:
-    """Says which node makes an ONNX artifact fail; nothing where no measurement of values failed.
+    """Says which node makes an ONNX artifact fail, as an error; nothing where no measurement of values failed.
 
     Args:
         repro: a folder for the failing node alone; None for none.
@@ -126,8 +126,8 @@ class Tracer:
 def finding(suspect: Suspect) -> Finding:
     """Words what a search found, in at most nine lines."""
     if not suspect.value:
-        return Finding("note", "blame", _nothing_found(suspect))
-    return Finding("note", "blame", "\n".join(_lines(suspect)), suspect.nodes[0].where)
+        return Finding("error", "blame", _nothing_found(suspect))
+    return Finding("error", "blame", "\n".join(_lines(suspect)), suspect.nodes[0].where)
 
 
 def _nothing_found(suspect: Suspect) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+from onnx_ir.passes.common import RemoveUnusedOpsetsPass
 
 _SCOPES, _CLASSES, _TRACE = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy", "pkg.torch.onnx.stack_trace"
 _INFER_LIMIT = 1 << 30  # bytes; onnx's shape inference serialises the model
@@ -84,10 +84,21 @@ def cut(model: ir.Model, given: Mapping[str, ir.DataType], wanted: Iterable[str]
 
 def prune(model: ir.Model) -> ir.Model:
     """Removes what does not lead to an output; in place."""
-    RemoveUnusedNodesPass()(model)
+    graph = model.graph
+    needed: set[ir.Node] = set()
+    stack = list(graph.outputs)
+    while stack:
+        producer = stack.pop().producer()
+        if producer is not None and producer not in needed:
+            needed.add(producer)
+            stack.extend(reads(producer))
+    graph.remove([node for node in graph if node not in needed])
+    used = {id(value) for node in graph for value in reads(node)} | {id(value) for value in graph.outputs}
+    graph.inputs[:] = [value for value in graph.inputs if id(value) in used]
+    for name, value in list(graph.initializers.items()):
+        if id(value) not in used:
+            del graph.initializers[name]
     RemoveUnusedOpsetsPass()(model)
-    used = {id(value) for node in model.graph for value in reads(node)} | {id(value) for value in model.graph.outputs}
-    model.graph.inputs[:] = [value for value in model.graph.inputs if id(value) in used]
     return model
 
 

@@ -30,7 +30,6 @@ Arrays = dict[str, NDArray[Any]]
 
 ROOM = 256 << 20  # bytes of eager's values in one file: with their truths, a perturbed run and what the runtime adds, 1 GiB
 _MOVES = 2  # perturbed runs
-_STEPS = 3  # of a loop's body: what is wrong in every step shows in the first ones
 _FINE_ROOM = 64 << 20
 
 
@@ -203,21 +202,23 @@ class _Recorder(Interpreter):
     ) -> None:
         super().__init__(module)
         self._wanted, self._keep, self._given, self._prefix, self._fine = wanted, keep, given or {}, prefix, fine
+        self._inputs = 0
 
     def run_node(self, n: Node) -> Any:
         name = self._prefix + n.name
+        if self._prefix and n.op == "placeholder":  # a body's inputs go by number: ONNX names them otherwise
+            name = f"{self._prefix}#{self._inputs}"
+            self._inputs += 1
         self._node = name
         value = super().run_node(n)
         if self._fine and name in self._fine[0] and n.op == "call_function":
             self._fine[1].extend(leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
             with _Finely(self._fine[1]), torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 super().run_node(n)  # once more, in small steps: the fused kernel of attention shows none
-        if name in self._wanted and n.op not in ("placeholder", "output"):
+        if name in self._wanted and n.op != "output" and (self._prefix or n.op != "placeholder"):
             tensor = torch.tensor(value) if isinstance(value, bool | int | float) else value
             if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
                 self._keep(name, tensor)
-        elif name in self._wanted and self._prefix and n.op == "placeholder" and isinstance(value, torch.Tensor):
-            self._keep(name, value)
         return self._given.get(name, value) if isinstance(value, torch.Tensor) else value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
