@@ -9,6 +9,7 @@ change two nodes (weights swapped, outputs exchanged), and single elements of we
 import argparse
 import collections
 import contextlib
+import copy
 import importlib
 import os
 import shutil
@@ -27,9 +28,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import Tensor, nn
 
-from exportkit import blame, intermediates, judge, load, make, reference
+from exportkit import blame, golden, intermediates, judge, load, make, reference, sample
 from exportkit.errors import ExportKitError
-from exportkit.messages import Scene, Suspect
+from exportkit.load import Live
+from exportkit.messages import Scene, Suspect, Trial
+from exportkit.results import flatten, to_numpy
+from exportkit.spec import Network, TensorSpec
 from exportkit.worker import Limits
 
 GOAL = 0.95
@@ -116,7 +120,9 @@ class Graph(nn.Module):
 
 
 class Dynamic(nn.Module):
-    """The forward algorithm of a linear chain, as a scan; then a branch, then a loop."""
+    """The forward algorithm of a linear chain, as a scan; then a branch."""
+
+    loops = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -195,19 +201,13 @@ class Subject:
 
 
 def prepare(name: str, module: nn.Module, example: tuple[Tensor, ...], work: Path) -> Subject:
-    torch._dynamo.reset()  # noqa: SLF001 - loops of the network before are compiled
-    reference._estimate = lambda _: 0.01  # noqa: SLF001 - torch 2.13: a scan that ran under a dispatch mode does not run again
-    loaded, live = load.hold_object(load.Given(module, example), name)
+    _, live = load.hold_object(load.Given(module.requires_grad_(requires_grad=False), example), name)
     (work / "cases").mkdir(parents=True)
-    survey = reference.survey(live)
-    network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
-    proof = reference.build(live, survey.symbols, survey.cases, work / "cases")
-    trial = replace(proof.trial, budgets=judge.weigh(work / "cases", proof.weighed, proof.outputs))
-    network = replace(network, outputs=proof.outputs)
-    made = make.make(live, [("onnx", place, work / f"onnx-{place}") for place in (0,)], network, None, None, None)["onnx"].made
+    network, trial = (plain_cases if hasattr(module, "loops") else proven_cases)(live, work / "cases")
+    made = make.make(live, [("onnx", 0, work / "onnx")], network, None, None, None)["onnx"].made
     if isinstance(made, ExportKitError):
         raise made
-    scene = Scene(work / "onnx-0", made, network, trial, "cpu", None, work)
+    scene = Scene(work / "onnx", made, network, trial, "cpu", None, work)
     verdict = judge.judge_all(scene.folder, made, network, "cpu", None, trial, probing=False)[0]
     if verdict.outcome == "failed":
         raise SystemExit(f"{name}: the good export fails: {[one for one in verdict.measurements if not one.passed][:2]}{verdict.findings}")
@@ -215,15 +215,49 @@ def prepare(name: str, module: nn.Module, example: tuple[Tensor, ...], work: Pat
     return Subject(scene, program, onnx.load(scene.folder / made.files[0]))
 
 
+def proven_cases(live: Live, folder: Path) -> tuple[Network, Trial]:
+    survey = reference.survey(live)
+    network = replace(live.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
+    proof = reference.build(live, survey.symbols, survey.cases, folder)
+    trial = replace(proof.trial, budgets=judge.weigh(folder, proof.weighed, proof.outputs))
+    return replace(network, outputs=proof.outputs), trial
+
+
+def plain_cases(live: Live, folder: Path) -> tuple[Network, Trial]:
+    """Draws cases and runs them without any dispatch mode: torch 2.13 compiles a scan anew under one, and then not again."""
+    cases = sample.plan(live.network, 0)
+    double = copy.deepcopy(live.module).double()
+    outputs: tuple[TensorSpec, ...] = ()
+    for case in cases:
+        inputs = sample.draw(live, (), case)
+        eager = flatten(live.call(inputs), frozenset())[1]
+        oracle = flatten(double(*(value.double() for value in inputs.values())), frozenset())[1]
+        arrays = {f"input/{name}": value for name, value in inputs.items()}
+        arrays |= {f"eager/{name}": value for name, value in eager.items()} | {f"oracle/{name}": value for name, value in oracle.items()}
+        golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{name}": to_numpy(value) for name, value in arrays.items()})
+        outputs = tuple(TensorSpec(name, "float32", tuple(value.shape)) for name, value in eager.items())
+    inside = tuple(case for case in cases if case.domain == "inside")
+    trial = Trial(folder, inside, judge.weigh(folder, [case.name for case in inside], outputs))
+    return replace(live.network, outputs=outputs), trial
+
+
 def is_hit(original: onnx.ModelProto, mutant: mutations.Mutant, suspect: Suspect) -> bool:
-    """Says whether the blamed node is one that the mutation changed or put in, or reads the output of one."""
+    """Says whether the blamed node changed, it or a weight that it reads, or reads the output of one that did."""
     if not suspect.nodes:
         return False
-    blamed = suspect.nodes[0]
-    before = {node.name: node.SerializeToString() for node in nodes_of(mutations.prepared(original))}
-    changed = [one for one in nodes_of(mutant.model) if one.name == mutant.node or before.get(one.name) != one.SerializeToString()]
-    names = {one.name for one in changed}
-    return blamed.name in names or any(name in blamed.inputs for one in changed for name in one.output)
+    blamed, before = suspect.nodes[0], mutations.prepared(original)
+    weights = [{one.name: one.SerializeToString() for one in weights_of(model)} for model in (before, mutant.model)]
+    nodes = {node.name: node.SerializeToString() for node in nodes_of(before)}
+    changed = [
+        node
+        for node in nodes_of(mutant.model)
+        if nodes.get(node.name) != node.SerializeToString() or any(weights[0].get(name) != weights[1].get(name) for name in node.input)
+    ]
+    return any(blamed.name == node.name or any(name in blamed.inputs for name in node.output) for node in changed)
+
+
+def weights_of(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [one for graph in mutations._graphs(model.graph) for one in graph.initializer]  # noqa: SLF001 - one family of scripts
 
 
 def nodes_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -67,11 +67,11 @@ class Bench:
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
             if made.good or made.outcome == "undetermined":
                 if failed and self.repro:
-                    made = replace(made, reports=_with(made.reports, self.blame(failed[0]), "note"))
+                    made = replace(made, reports=_with(made.reports, self.blame(_telling(failed)), "note"))
                 return made
             failed.append(_Failed(folder, result, variant, reports))
             earlier.append((strategies[place], _why(reports)))
-        reports = _with(failed[0].reports, self.blame(failed[0]), "error") if failed else ()
+        reports = _with(_telling(failed).reports, self.blame(_telling(failed)), "error") if failed else ()
         return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
 
     def blame(self, failed: "_Failed") -> tuple[Finding, ...]:
@@ -147,6 +147,11 @@ class _Failed:
     artifact: Artifact
     network: Network
     reports: tuple[Report, ...]
+
+
+def _telling(failed: Sequence[_Failed]) -> _Failed:
+    """Takes the first attempt that ran and gave wrong values, else the first."""
+    return next((one for one in failed if any(not m.passed for report in one.reports for m in report.measurements)), failed[0])
 
 
 def _with(reports: tuple[Report, ...], findings: Iterable[Finding], severity: Severity) -> tuple[Report, ...]:

@@ -27,7 +27,9 @@ Array = NDArray[Any]
 
 _DOUBTFUL, _FAR = 8.0, 50.0  # times eager's own local error: worth a trial, and wrong whatever the trial says
 _MOST_TRIALS = 8
+_SMALL = 20.0  # times the limits
 _MASKED = 1e37
+_MOST_AXES = 8
 _STEPS = 3  # of a loop: what is wrong in each step shows in the first ones
 # What only moves, shapes or looks at numbers.
 _MOVERS = frozenset(
@@ -136,7 +138,7 @@ def _decisive(scene: Scene, cut: Cut, suspect: Suspect, wrong: Sequence[str], ga
                 return name
             with contextlib.suppress(RunError):  # the wrong value may have been of a shape that its readers were made for
                 after = distance(scene, suspect.case, run(scene, replace(cut, given={name: cut.given[name]}), outputs))
-                if after < before / 2:
+                if after < before * (0.5 if before < _SMALL else 0.98):  # a large error shrinks a little where one of several faults goes
                     return name
     return far
 
@@ -185,8 +187,9 @@ def _traced(scene: Scene, nodes: Sequence[Place]) -> tuple[Place, ...]:
 def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> tuple[Place, ...]:
     """Puts the node first that most likely is at fault.
 
-    A value inside is right where torch computes the same numbers on its own way, and so is what leads to a right value. Of the nodes that
-    are left, those that read right values only are suspect: one that computes before one that only moves or shapes.
+    A value inside is right where torch computes the same numbers on its own way, and so is what leads to a right value, and a shape, which
+    torch computes elsewhere. Of the nodes that are left, those that read right values only are suspect: one that computes before one that
+    only moves or shapes.
     """
     places = list(reversed(suspect.nodes))
     inner = [one.value for one in places if one.value != suspect.value]
@@ -194,7 +197,7 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     known = [*(fine.read(key) for key in fine.names()), *(cut.eager(name) for name in suspect.known if name in cut.keys)]
     known += [*cut.feeds.values(), *(~value for value in known if value.dtype == bool)]  # a mask may say what to leave out
     truths = [_plain(value) for value in known]
-    right = {name for name, result in results.items() if isinstance(result, np.ndarray) and _is_among(result, truths)}
+    right = {name for name, one in results.items() if isinstance(one, np.ndarray) and (_is_shape(one) or _is_among(one, truths))}
     for place in reversed(places):
         if any(place.value in other.inputs and other.value in right for other in places):
             right.add(place.value)
@@ -205,13 +208,17 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     return (first, *(place for place in suspect.nodes if place is not first and place.value in unsure))
 
 
+def _is_shape(result: Array) -> bool:
+    return result.dtype == np.int64 and result.ndim <= 1 and result.size <= _MOST_AXES
+
+
 def _is_among(result: Array, truths: Sequence[Array]) -> bool:
     """Says whether torch computed these very numbers, too, whatever the shape; a few numbers agree by chance."""
     values = _plain(result)
     if values.size < 4 or np.isnan(values).any():  # noqa: PLR2004 - see above
         return False
     finite = np.isfinite(values)
-    limit = 1e-6 * rms(values[finite])
+    limit = 1e-5 * rms(values[finite])
     for truth in truths:
         if truth.size == values.size and np.array_equal(truth[~finite], values[~finite]) and rms(truth[finite] - values[finite]) <= limit:
             return True
