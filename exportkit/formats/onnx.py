@@ -128,11 +128,11 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     """Names the inputs, outputs and dimensions, takes the author's paths out, and writes the file."""
     graph = model.graph
     _complete_inputs(graph, captures)
-    _name_values(graph.inputs, list(captures.inputs))
+    _name_values(graph, graph.inputs, list(captures.inputs))
     _separate_outputs(graph)
     if len(graph.outputs) != len(captures.outputs):
         raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
-    _name_values(graph.outputs, list(captures.outputs))
+    _name_values(graph, graph.outputs, list(captures.outputs))
     _name_dimensions(model, captures)
     for node in [*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function.all_nodes())]:
         node.doc_string = None
@@ -167,10 +167,16 @@ def _complete_inputs(graph: onnx_ir.Graph, captures: Captures) -> None:
     graph.inputs[:] = completed
 
 
-def _name_values(values: Iterable[onnx_ir.Value], names: list[str]) -> None:
+def _name_values(graph: onnx_ir.Graph, values: Iterable[onnx_ir.Value], names: list[str]) -> None:
+    """Names inputs or outputs; a value inside that has such a name already (torch's node `where`, an output `where`) gets another."""
     values = list(values)
     for place, value in enumerate(values):
         value.name = f"exportkit.{names[place]}"  # a step between, so that no two values share a name for a moment
+    bodies = [graph, *graph.subgraphs()]
+    inner = [one for body in bodies for one in (*body.inputs, *body.initializers.values(), *(out for node in body for out in node.outputs))]
+    for value in inner:
+        if value.name in names:
+            value.name = f"exportkit.inner.{value.name}"
     for value, name in zip(values, names, strict=True):
         value.name = name
 
