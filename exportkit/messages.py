@@ -136,8 +136,7 @@ class Place:
     """An ONNX node, and where it comes from in torch.
 
     Attributes:
-        value: what the node writes, its first output; it names the node within its model.
-        inputs: names of the values that it reads, "" for one left out.
+        outputs: names of the values that it writes; `inputs` of those that it reads, "" for one left out.
         module: the dotted name of the torch module; "" for the network's own forward, or where nothing is known.
         kind: the module's class.
         operator: torch's operator; "" where nothing is known.
@@ -146,7 +145,7 @@ class Place:
 
     name: str
     op: str
-    value: str
+    outputs: tuple[str, ...]
     inputs: tuple[str, ...]
     module: str = ""
     kind: str = ""

@@ -39,10 +39,12 @@ def told(who, result):
     if result.shape != expected.shape or result.dtype != expected.dtype:
         print(f"{{who:32}} {{result.dtype}}{{list(result.shape)}}, expected {{expected.dtype}}{{list(expected.shape)}}")
         return
-    unequal = ~((result == expected) | ((result != result) & (expected != expected)))
+    lone = (result != result) ^ (expected != expected)
+    unequal = (result != expected) & ((result == result) | (expected == expected))
     with np.errstate(invalid="ignore"):
-        error = np.abs(result.astype(np.complex128) - expected.astype(np.complex128))
-    print(f"{{who:32}} {{int(unequal.sum())}} of {{unequal.size}} elements differ, by at most {{float(error.max(initial=0)):.3g}}")
+        error = np.abs(result.astype(np.float64) - expected.astype(np.float64))[unequal & ~lone]
+    more = f"; {{int(lone.sum())}} are NaN in one of the two only" if lone.any() else ""
+    print(f"{{who:32}} {{int(unequal.sum())}} of {{unequal.size}} elements differ, by at most {{float(error.max(initial=0)):.3g}}{{more}}")
 
 
 print("onnxruntime", onnxruntime.__version__, "onnx", onnx.__version__)
@@ -84,7 +86,7 @@ def write(scene: Scene, suspect: Suspect, reference: Path, found: str, folder: P
     np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]  # numpy 2.4 takes every keyword for allow_pickle
     np.savez(folder / "expected.npz", expected=expected)
     place = suspect.nodes[0]
-    title = f"{place.op} ({place.name or place.value}) gives other values than PyTorch."
+    title = f"{place.op} ({place.name or place.outputs[0]}) gives other values than PyTorch."
     (folder / "run.py").write_text(_SCRIPT.format(title=title, found=found.replace("\\", "\\\\").replace('"""', "'''")))
 
 

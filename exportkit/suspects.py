@@ -34,10 +34,11 @@ _STEPS = 3  # of a loop: what is wrong in each step shows in the first ones
 # What only moves, shapes or looks at numbers.
 _MOVERS = frozenset(
     {
-        *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Range", "Reshape"),
+        *("Cast", "Concat", "Expand", "Flatten", "Gather", "Range", "Reshape"),
         *("Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
     }
 )
+_SHAPERS = frozenset(("Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 _SCOPED = ("If", "Loop", "Scan")
 _ROOM = 512 << 20  # bytes of references that are made here
 _MOST_FOR_STANDARD = 1 << 22  # elements: onnx's reference implementation is slow
@@ -166,9 +167,8 @@ def _value(scene: Scene, cut: Cut, name: str) -> Array:
 
 def _place(node: ir.Node, user_file: str) -> Place:
     origin = graphs.origin(node, user_file)
-    inputs = tuple("" if value is None else str(value.name) for value in node.inputs)
-    value = str(node.outputs[0].name)
-    return Place(node.name or "", node.op_type, value, inputs, origin.module, origin.kind, origin.operator, origin.where, origin.code)
+    inputs, outputs = (tuple("" if value is None else str(value.name) for value in values) for values in (node.inputs, node.outputs))
+    return Place(node.name or "", node.op_type, outputs, inputs, origin.module, origin.kind, origin.operator, origin.where, origin.code)
 
 
 def _traced(scene: Scene, nodes: Sequence[Place]) -> tuple[Place, ...]:
@@ -176,11 +176,13 @@ def _traced(scene: Scene, nodes: Sequence[Place]) -> tuple[Place, ...]:
     original = graphs.written(graphs.load(scene.folder / scene.artifact.files[0]).graph)
     told = []
     for place in nodes:
-        writer = original[place.value].producer() if place.value in original and not place.operator else None
-        if writer is not None:
+        value = original.get(place.outputs[0])
+        writer = value.producer() if value is not None and not place.operator else None
+        if writer is None:
+            told.append(place)
+        else:
             source = _place(writer, scene.network.source.file)
-            place = replace(source, name=place.name, op=place.op, inputs=place.inputs)  # noqa: PLW2901 - the same place, better known
-        told.append(place)
+            told.append(replace(source, name=place.name, op=place.op, outputs=place.outputs, inputs=place.inputs))
     return tuple(told)
 
 
@@ -191,25 +193,32 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     torch computes elsewhere. Of the nodes that are left, those that read right values only are suspect: one that computes before one that
     only moves or shapes.
     """
-    places = list(reversed(suspect.nodes))
-    inner = [one.value for one in places if one.value != suspect.value]
-    results = dict(run_all(scene, cut, inner))
-    known = [*(fine.read(key) for key in fine.names()), *(cut.eager(name) for name in suspect.known if name in cut.keys)]
-    known += [*cut.feeds.values(), *(~value for value in known if value.dtype == bool)]  # a mask may say what to leave out
+    places = list(reversed(suspect.nodes))  # in the graph's order: the last one writes the wrong value
+    inner = [name for one in places[:-1] for name in one.outputs if name]
+    results = {name: value for name, value in run_all(scene, cut, inner) if isinstance(value, np.ndarray)}
+    values = results | cut.feeds | {name: cut.eager(name) for name in suspect.known if name in cut.given}
+    known = [*(fine.read(key) for key in fine.names()), *(values[name] for name in suspect.known if name in values)]
+    known += [~value for value in known if value.dtype == bool]  # a mask may say what to leave out
     truths = [_plain(value) for value in known]
-    right = {name for name, one in results.items() if isinstance(one, np.ndarray) and (_is_shape(one) or _is_among(one, truths))}
-    for place in reversed(places):
-        if any(place.value in other.inputs and other.value in right for other in places):
-            right.add(place.value)
-    doubtful = [place for place in places if place.value not in right]
-    unsure = {place.value for place in doubtful}
+    right: set[str] = set()
+    for place in reversed(places[:-1]):
+        read = any(right.intersection(other.outputs) and set(place.outputs).intersection(other.inputs) for other in places)
+        if read or any(name in results and _is_right(place, name, values, truths) for name in place.outputs):
+            right.update(place.outputs)
+    doubtful = [place for place in places if not right.intersection(place.outputs)]
+    unsure = {name for place in doubtful for name in place.outputs}
     roots = [place for place in doubtful if not unsure.intersection(place.inputs)]
     first = next((place for place in roots if place.op not in _MOVERS), roots[0])
-    return (first, *(place for place in suspect.nodes if place is not first and place.value in unsure))
+    return (first, *(place for place in reversed(doubtful) if place is not first))
 
 
-def _is_shape(result: Array) -> bool:
-    return result.dtype == np.int64 and result.ndim <= 1 and result.size <= _MOST_AXES
+def _is_right(place: Place, name: str, values: Mapping[str, Array], truths: Sequence[Array]) -> bool:
+    """Says whether a value is a shape, or among torch's; one that only repeats what its node reads is no proof that the node is right."""
+    value = values[name]
+    if value.dtype == np.int64 and value.ndim <= 1 and value.size <= _MOST_AXES:
+        return True
+    repeated = [_plain(values[one]) for one in place.inputs if one in values]
+    return _is_among(value, truths) and (place.op in _SHAPERS or not _is_among(value, repeated))
 
 
 def _is_among(result: Array, truths: Sequence[Array]) -> bool:
