@@ -196,7 +196,7 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     places = list(reversed(suspect.nodes))  # in the graph's order: the last one writes the wrong value
     inner = [name for one in places[:-1] for name in one.outputs if name]
     results = {name: value for name, value in run_all(scene, cut, inner) if isinstance(value, np.ndarray)}
-    values = results | cut.feeds | {name: cut.eager(name) for name in suspect.known if name in cut.given}
+    values = {**results, **cut.feeds, **{name: cut.eager(name) for name in suspect.known if name in cut.given}}
     known = [*(fine.read(key) for key in fine.names()), *(values[name] for name in suspect.known if name in values)]
     known += [~value for value in known if value.dtype == bool]  # a mask may say what to leave out
     truths = [_plain(value) for value in known]
