@@ -219,7 +219,7 @@ def proven_cases(live: Live, folder: Path) -> tuple[Network, Trial]:
     survey = reference.survey(live)
     network = replace(live.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
     proof = reference.build(live, survey.symbols, survey.cases, folder)
-    trial = replace(proof.trial, budgets=judge.weigh(folder, proof.weighed, proof.outputs))
+    trial = replace(proof.trial, budgets=judge.weigh(folder, proof.weighed, proof.outputs, narrow=proof.narrow))
     return replace(network, outputs=proof.outputs), trial
 
 
@@ -237,7 +237,7 @@ def plain_cases(live: Live, folder: Path) -> tuple[Network, Trial]:
         golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{name}": to_numpy(value) for name, value in arrays.items()})
         outputs = tuple(TensorSpec(name, "float32", tuple(value.shape)) for name, value in eager.items())
     inside = tuple(case for case in cases if case.domain == "inside")
-    trial = Trial(folder, inside, judge.weigh(folder, [case.name for case in inside], outputs))
+    trial = Trial(folder, inside, judge.weigh(folder, [case.name for case in inside], outputs, narrow=False))
     return replace(live.network, outputs=outputs), trial
 
 

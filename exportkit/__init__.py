@@ -74,7 +74,7 @@ def export(  # noqa: PLR0913 - one argument an option
         provider: where ONNX runs: "cpu", "cuda" or "auto".
         opset: the ONNX opset; None for the exporter's own.
         target: "onnxruntime==1.20": refuse what that runtime cannot load.
-        ort_library: an onnxruntime custom-operator library.
+        ort_library: the library of the network's own onnxruntime operators.
         timeout: wall seconds that one step may take.
         memory: bytes that one process may allocate; None for what the machine has.
         strict: warnings fail.
@@ -108,7 +108,7 @@ def export(  # noqa: PLR0913 - one argument an option
         return pipeline.export(request, server, given=Given(net, example_inputs, dynamic_shapes, check_inputs))
 
 
-def check(folder: str | Path, *, provider: str = "cpu", repro: str | None = None) -> Verdict:
+def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None = None, repro: str | None = None) -> Verdict:
     """Checks an artifact folder: digests, then parity of every artifact with its golden cases.
 
     Args:
@@ -121,4 +121,4 @@ def check(folder: str | Path, *, provider: str = "cpu", repro: str | None = None
     from exportkit.worker import Host
 
     with Host.start(()) as server:
-        return pipeline.check(Path(folder), server, provider, repro=repro)
+        return pipeline.check(Path(folder), server, provider, ort_library, repro=repro)

@@ -1,10 +1,11 @@
 """One format at a time: strategies in order, each judged, until one is proven. Runs in the light parent; the work is in children."""
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class Bench:
         holder: forks exporters; it holds the network.
         evidence: the cases and eager's own error, once they are computed.
         repro: where the failing node of an ONNX artifact goes.
+        seconds: what making and judging took, added up as they run.
     """
 
     server: Host
@@ -42,6 +44,7 @@ class Bench:
     target: str | None
     ort_library: str | None
     evidence: "Future[Evidence]"
+    seconds: dict[str, float] = field(default_factory=dict)
     repro: str | None = None
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
@@ -52,11 +55,17 @@ class Bench:
             return list(pool.map(lambda name: self.prove(name, network, first[name], started), formats))
 
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
-        """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed."""
+        """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed.
+
+        Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
+        """
         earlier: list[tuple[str, str]] = []
         failed: list[_Failed] = []
+        kept: list[Made] = []
         strategies = first.strategies
         for place, variant in _plan(len(strategies), network):
+            if kept and variant is not network:
+                break
             result = (first if variant is network and place == 0 else self.make([(name, place)], variant)[name]).made
             if isinstance(result, ExportKitError):
                 store.refuse_full_disk(self.work)
@@ -65,14 +74,26 @@ class Bench:
             folder = self.folder(name, place, variant)
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
-            if made.good or made.outcome == "undetermined":
-                if failed and self.repro:
-                    made = replace(made, reports=_with(made.reports, self.blame(_telling(failed)), "note"))
-                return made
-            failed.append(_Failed(folder, result, variant, reports))
-            earlier.append((strategies[place], _why(reports)))
+            if made.good and made.lost and variant is network and first.control_flow:
+                kept.append(made)
+                earlier.append((strategies[place], f"fixes {', '.join(made.lost)}"))
+            elif made.good or (made.outcome == "undetermined" and not kept):
+                return self.with_blame(made, failed)
+            else:
+                failed.append(_Failed(folder, result, variant, reports))
+                earlier.append((strategies[place], _why(reports)))
+        if kept:
+            best = min(kept, key=lambda made: len(made.lost))
+            others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
+            return self.with_blame(replace(best, earlier=others, seconds=time.monotonic() - started), failed)
         reports = _with(_telling(failed).reports, self.blame(_telling(failed)), "error") if failed else ()
         return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
+
+    def with_blame(self, made: Made, failed: Sequence["_Failed"]) -> Made:
+        """Adds to what is proven why an earlier attempt was not, where the user asked for its failing node."""
+        if not failed or not self.repro:
+            return made
+        return replace(made, reports=_with(made.reports, self.blame(_telling(failed)), "note"))
 
     def blame(self, failed: "_Failed") -> tuple[Finding, ...]:
         """Says which node of a failed ONNX artifact is at fault."""
@@ -95,25 +116,27 @@ class Bench:
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
         attempts = [(name, place, self.folder(name, place, network)) for name, place in wanted]
+        names = ", ".join(name for name, _ in wanted)
         try:
-            made: dict[str, Result] = self.holder.run(
-                "exportkit.make:make",
-                attempts,
-                network,
-                self.opset,
-                self.target,
-                self.ort_library,
-                limits=self.limits,
-                stage=f"exporting {', '.join(name for name, _ in wanted)}",
-                on_event=self.listen,
-            )
+            with self.timed(f"making {names}"):
+                made: dict[str, Result] = self.holder.run(
+                    "exportkit.make:make",
+                    attempts,
+                    network,
+                    self.opset,
+                    self.target,
+                    self.ort_library,
+                    limits=self.limits,
+                    stage=f"exporting {names}",
+                    on_event=self.listen,
+                )
         except RunError as error:
             for _, _, folder in attempts:
                 shutil.rmtree(folder, ignore_errors=True)
             if len(wanted) > 1:
                 return {name: self.make([(name, place)], network)[name] for name, place in wanted}
-            names = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
-            return {wanted[0][0]: Result(error, names)}
+            strategies = self.server.run("exportkit.make:strategies", wanted[0][0], limits=self.limits, stage="loading the format")
+            return {wanted[0][0]: Result(error, strategies)}
         return made
 
     def folder(self, name: str, place: int, network: Network) -> Path:
@@ -137,8 +160,18 @@ class Bench:
         network = replace(network, outputs=proof.outputs)
         call = ("exportkit.judge:judge_all", folder, artifact, network, self.provider, self.ort_library, proof.trial, probing)
         stage = f"checking {artifact.files[0]}"
-        reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
+        with self.timed(f"judging {artifact.format}"):
+            reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
         return reports
+
+    @contextlib.contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Adds the wall seconds of a step to those before."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +214,10 @@ def _why(reports: Sequence[Report]) -> str:
                 return finding.text
         for one in report.measurements:
             if not one.passed:
-                return f"output {one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
+                return f"{one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
     return "not proven"
 
 
 def _one_line(error: ExportKitError) -> str:
-    return f"{error.where}: {error.what}" if error.where else error.what
+    where, todo = f"{error.where}: " if error.where else "", f" ({error.todo})" if error.todo else ""
+    return f"{where}{error.what}{todo}"

@@ -26,7 +26,7 @@ _REMEDIES = {
 
 Listener = Callable[[str], None]
 
-NAMED = ("exported", "simplified")  # the strategies whose ONNX values bear the names of torch's nodes
+NAMED = ("exported", "lifted", "simplified")  # the strategies whose ONNX values bear the names of torch's nodes
 _ROUNDS = 8  # a search refines at most so often
 _REFERENCE = "reference.safetensors"
 _STAGE = "looking for the node at fault"

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from exportkit import diagnosis, state
+from exportkit import diagnosis, patches, reach, state
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
@@ -33,13 +33,13 @@ class Options:
         opset: the ONNX opset; None for the exporter's own.
         translations: torch operator -> a function that writes it in ONNX.
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
-        ort_library: True where the user brings onnxruntime custom operators.
+        ort_library: the file of the user's own onnxruntime operators.
     """
 
     opset: int | None = None
     translations: Mapping[Any, Any] = field(default_factory=dict)
     target: str | None = None
-    ort_library: bool = False
+    ort_library: str | None = None
 
 
 class Captures:
@@ -53,6 +53,7 @@ class Captures:
     def __init__(self, live: Live, inputs: Mapping[str, torch.Tensor], symbols: tuple[Symbol, ...], outputs: tuple[str, ...]) -> None:
         self.live, self.inputs, self.symbols, self.outputs = live, inputs, symbols, outputs
         self._exported: ExportedProgram | ExportError | None = None
+        self._lifted: ExportedProgram | ExportError | None = None
 
     @property
     def name(self) -> str:
@@ -83,7 +84,7 @@ class Captures:
         if not flat:
             with contextlib.suppress(ExportError):  # the tracer takes no dict of tensors and tuples, and no None
                 return self._trace(self.plain_module())
-        return self._trace(self._with_results(lambda result: tuple(flatten(result, frozenset())[1].values())))
+        return self._trace(self._with_results(self.live.module, lambda result: tuple(flatten(result, frozenset())[1].values())))
 
     def traced_export(self) -> Any:
         """Traces the simplified program: autograd functions, custom operators and Python's own loops are plain operators there."""
@@ -115,6 +116,18 @@ class Captures:
             raise self._exported
         return self._exported
 
+    def lifted(self) -> ExportedProgram:
+        """Calls torch.export on the network with its loops and branches as torch's operators for them.
+
+        Raises:
+            ExportError: there is none, or one that cannot be lifted; names the user's line.
+        """
+        if self._lifted is None:
+            self._lifted = self._lift()
+        if isinstance(self._lifted, ExportError):
+            raise self._lifted
+        return self._lifted
+
     def simplified(self) -> ExportedProgram:
         """Spells the exported program out in plainer operators.
 
@@ -125,35 +138,51 @@ class Captures:
 
         program = self.exported()
         args, kwargs = self.arguments()
-        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes()), "torch.export")  # type: ignore[no-any-return]
+        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes(self.live.module)), "torch.export")  # type: ignore[no-any-return]
 
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
-        with torch.no_grad(), state.preserved(self.live.module):
-            result = self.live.call(self.inputs)
-        if is_plain(result):
-            return self.live.module
-        return self._with_results(plain)
+        return self.live.module if self._is_plain() else self._with_results(self.live.module, plain)
 
-    def _with_results(self, change: Callable[[Any], Any]) -> nn.Module:
-        """Returns the network with its results in another form."""
-        forward = type(self.live.module).forward
+    def _is_plain(self) -> bool:
+        with torch.no_grad(), state.preserved(self.live.module):
+            return is_plain(self.live.call(self.inputs))
+
+    @staticmethod
+    def _with_results(module: nn.Module, change: Callable[[Any], Any]) -> nn.Module:
+        """Returns a network with its results in another form."""
+        forward = type(module).forward
 
         @functools.wraps(forward)
         def changed(*args: Any, **kwargs: Any) -> Any:
             return change(forward(*args, **kwargs))
 
-        return with_forward(self.live.module, changed)
+        return with_forward(module, changed)
 
     def _export(self) -> ExportedProgram | ExportError:
         if isinstance(self.live.module, torch.jit.ScriptModule):
             return ExportError("torch.export does not take a ScriptModule", todo="Give the nn.Module that it was scripted from.")
-        module, first = self.plain_module(), None
+        return self._call_export(self.plain_module())
+
+    def _lift(self) -> ExportedProgram | ExportError:
+        from exportkit.control_flow import guardless, lifted
+
+        try:
+            module = self._guarded(lambda: lifted(self.live.module), "lifting")
+        except ExportError as error:
+            return error
+        with guardless():
+            return self._call_export(module if self._is_plain() else self._with_results(module, plain), strict=False)
+
+    def _call_export(self, module: nn.Module, *, strict: bool = True) -> ExportedProgram | ExportError:
+        """Exports a module without dynamo; where that fails, with it if `strict`."""
+        first = None
         args, kwargs = self.arguments()
-        for strict in (False, True):
+        shapes = self._shapes(module)
+        for with_dynamo in (False, True) if strict else (False,):
             try:
                 program: ExportedProgram = self._guarded(
-                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=self._shapes(), strict=strict),
+                    functools.partial(torch.export.export, module, args, kwargs, dynamic_shapes=shapes, strict=with_dynamo),
                     "torch.export",
                 )
             except ExportError as error:
@@ -164,38 +193,48 @@ class Captures:
         assert first is not None
         return first
 
-    def _shapes(self) -> Any:
+    def _shapes(self, module: nn.Module) -> Any:
         """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result."""
         axes: dict[str, Any] = {name: {} for name in self.inputs}
         for symbol in self.symbols:
             for name, axis, _ in symbol.places:
                 axes[name][axis] = Dim.AUTO
         args, kwargs = self.live.arguments(axes)  # the same tree, filled with axes in place of tensors
-        bound = inspect.signature(self.live.module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
+        bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
         return {name: _pruned(shape) for name, shape in bound.items()} or None
 
     def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
         """Runs an exporter; afterwards the module holds nothing of its tracing, and its errors are in words."""
-        with warnings.catch_warnings(), state.preserved(self.live.module):
+        as_eager = contextlib.nullcontext() if tool == "torch.jit.script" else patches.as_eager_computes()
+        with warnings.catch_warnings(), state.preserved(self.live.module), as_eager:
             warnings.simplefilter("ignore")
             try:
                 return make()
+            except ExportError:
+                raise
             except Exception as error:
-                raise ExportError(f"{tool}: {_meaning(error)}", where=_where(error)) from error
+                where, inside = _places(error)
+                raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
 
 
-def names_of(program: ExportedProgram) -> list[str]:
-    """Lists the placeholders of the user's inputs, in order."""
-    return [str(name) for name in program.graph_signature.user_inputs if isinstance(name, str)]
+def refuse_short_trace(captures: Captures) -> None:
+    """Refuses a trace of a network that branches on a size; where torch.export does not take it, only parity at other sizes can tell.
+
+    Raises:
+        ExportError: see `reach.refuse_short_reach`.
+    """
+    try:
+        program = captures.exported()
+    except ExportError:
+        return
+    reach.refuse_short_reach(captures.live, captures.symbols, program)
 
 
 def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:
     """Reads an exported program's inputs back: symbolic axes by our symbols' names, the others by number."""
-    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
-    tensors = [values[name] for name in names_of(program) if isinstance(values.get(name), torch.Tensor)]
     specs = []
     symbols = symbol_at(captures.symbols)
-    for spec, value in zip(captures.live.network.inputs, tensors, strict=True):
+    for spec, value in zip(captures.live.network.inputs, reach.tensors_of(program), strict=True):
         shape = tuple(
             size if isinstance(size, int) else symbols.get((spec.name, axis), f"{spec.name}_{axis}")
             for axis, size in enumerate(value.shape)
@@ -269,7 +308,9 @@ def _meaning(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__)[:240]
 
 
-def _where(error: Exception) -> str:
+def _places(error: Exception) -> tuple[str, str]:
+    """Finds the line of the user's file, and that of a package which the file uses, where an exporter stopped; "" for none."""
     frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
-    named = re.findall(r'File "([^"]+)", line (\d+)', str(error))
-    return diagnosis.innermost([(file, int(line)) for file, line in named], []) or diagnosis.innermost(frames, [])
+    named = [(file, int(line)) for file, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
+    where = diagnosis.innermost(named, []) or diagnosis.innermost(frames, [])
+    return where, diagnosis.innermost_of_packages(named) or diagnosis.innermost_of_packages(frames)

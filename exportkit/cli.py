@@ -25,6 +25,7 @@ app = typer.Typer(
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
+Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's own traceback with an error.")]
@@ -41,7 +42,7 @@ def export(  # noqa: PLR0913 - one argument an option
     provider: Provider = "cpu",
     opset: Annotated[int | None, typer.Option(help="The ONNX opset; default: the exporter's own.")] = None,
     target: Annotated[str | None, typer.Option(help='Refuse what this runtime cannot load: "onnxruntime==1.20".')] = None,
-    ort_library: Annotated[str | None, typer.Option(help="An onnxruntime custom-operator library to load.")] = None,
+    ort_library: Library = None,
     timeout: Timeout = 300.0,
     memory: Annotated[float | None, typer.Option(help="GiB that one process may allocate; default: what the machine has.")] = None,
     jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
@@ -74,6 +75,7 @@ def export(  # noqa: PLR0913 - one argument an option
 def check(
     folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     provider: Provider = "cpu",
+    ort_library: Library = None,
     timeout: Timeout = 300.0,
     repro: Repro = None,
     as_json: JsonFlag = False,
@@ -85,7 +87,9 @@ def check(
         outcomes = [
             _told(
                 str(folder),
-                lambda f=folder: pipeline.check(f, server, provider, limits, progress.listen(str(f)), _place(repro, f.name, folders)),
+                lambda f=folder: pipeline.check(
+                    f, server, provider, ort_library, limits, progress.listen(str(f)), _place(repro, f.name, folders)
+                ),
             )
             for folder in folders
         ]

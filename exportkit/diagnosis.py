@@ -37,6 +37,15 @@ def innermost(frames: Sequence[tuple[str, int]], user_files: Sequence[str]) -> s
     return ""
 
 
+def innermost_of_packages(frames: Sequence[tuple[str, int]]) -> str:
+    """Returns "transformers/models/bert/modeling_bert.py:12" for the last frame in a package that is not torch's; "" for none."""
+    for file, line in reversed(frames):
+        _, found, inside = file.rpartition("site-packages/")
+        if found and not inside.startswith(("torch/", "onnxscript/", "onnx_ir/", "exportkit/")):
+            return f"{inside}:{line}"
+    return ""
+
+
 def where_in_dump(text: str, user_files: Sequence[str]) -> str:
     """Finds the user's line in what faulthandler wrote (innermost frame first)."""
     return innermost([(file, int(line)) for file, line in reversed(_DUMPED.findall(text))], user_files)

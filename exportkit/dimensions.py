@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from exportkit import sample, state
 from exportkit.errors import LoadError
 from exportkit.load import Live
+from exportkit.results import flatten
 from exportkit.spec import Case, Finding, Symbol, fill
 
 Place = tuple[str, int]
@@ -67,7 +68,8 @@ class _Trial:
         self.last_error = ""
         self._known: dict[Any, bool] = {}
         with torch.no_grad(), state.preserved(live.module):
-            self._odd = _oddities(live.call(live.example))
+            result = live.call(live.example)
+        self._odd, self._form = _oddities(result), _form(result)
 
     def accepts(self, moves: Mapping[Place, int]) -> bool:
         """Says whether eager takes the example with some axes longer by these amounts."""
@@ -80,13 +82,21 @@ class _Trial:
         if self.runs <= 0 or any(self.live.example[name].shape[axis] + move < 1 for (name, axis), move in moves.items()):
             return False
         self.runs -= 1
+        kinds = ("like", "resampled")  # eager may refuse a value that lies between those of the example
+        return any(self._takes(moves, kind) for kind in kinds)
+
+    def _takes(self, moves: Mapping[Place, int], kind: str) -> bool:
         symbols = tuple(Symbol(f"{name}@{axis}", ((name, axis, 0),), self.live.example[name].shape[axis]) for name, axis in moves)
         sizes = {symbol.name: symbol.size + moves[symbol.places[0][:2]] for symbol in symbols}
-        inputs = sample.draw(self.live, symbols, Case("trial", sizes, "like", "inside", _SEED))
+        inputs = sample.draw(self.live, symbols, Case("trial", sizes, kind, "inside", _SEED))
         try:
             # The fused kernels of attention read beyond a tensor that is too short; the plain one refuses it.
             with torch.no_grad(), state.preserved(self.live.module), sdpa_kernel(SDPBackend.MATH):
-                return not (_oddities(self.live.call(inputs)) - self._odd)
+                result = self.live.call(inputs)
+            if _form(result) != self._form:
+                self.last_error = "it returns outputs of another number, rank or type"
+                return False
+            return not (_oddities(result) - self._odd)
         except Exception as error:  # noqa: BLE001 - refusing a size is an answer
             self.last_error = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             return False
@@ -290,6 +300,11 @@ def _named(live: Live, symbols: Sequence[Symbol]) -> tuple[Symbol, ...]:
             taken.add(name)
         named.append(replace(symbol, name=name))
     return tuple(named)
+
+
+def _form(result: Any) -> list[tuple[str, torch.dtype, int]]:
+    """Lists the outputs by name, element type and rank."""
+    return [(name, leaf.dtype, leaf.ndim) for name, leaf in flatten(result, frozenset())[1].items()]
 
 
 def _oddities(result: Any) -> set[str]:

@@ -23,10 +23,12 @@ MAX_FACTOR = 5.0
 
 _DECADES = 3.0  # one magnitude group spans a factor of 1e3
 _FEWEST_FOR_RMS = 64
+_LEVEL = 4.0  # cases whose error is so many times the median one's are weighed apart
 _ZERO = -1  # the group of elements that the oracle says are exactly zero
+_ODD = -2  # that of elements which are not finite
 _SMALLEST = 12  # groups below 1e-36 of the largest element are one
 _UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float64": 2.0**-53, "complex128": 2.0**-53}
-_CAP = {"float16": 2e-2, "bfloat16": 2e-2}
+_CAP, _CAP_NARROW = 1e-3, 2e-2  # of the values; the second where 16 bits are computed with
 _TINY = {"float16": 2.0**-24, "bfloat16": 2.0**-133, "float64": 2.0**-1074, "complex128": 2.0**-1074}
 
 
@@ -53,13 +55,25 @@ def is_exact(dtype: str) -> bool:
     return not dtype.startswith(("float", "bfloat", "complex"))
 
 
-def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
+def cap(dtype: str, *, narrow: bool) -> float:
+    """Returns the relative error above which eager's own result is no evidence.
+
+    Args:
+        dtype: numpy's name of the output's element type.
+        narrow: True where the network computes in 16 bits, whatever it returns.
+    """
+    return _CAP_NARROW if narrow or dtype in ("float16", "bfloat16") else _CAP
+
+
+def weigh(samples: Sequence[Sample], dtype: str, *, narrow: bool = False) -> Budget:
     """Weighs all cases of one output: how large eager's own error is, group by group.
 
     Args:
         samples: one per case inside the domain; shapes may differ between cases.
         dtype: numpy's name of the output's element type.
+        narrow: True where the network computes in 16 bits, whatever it returns.
     """
+    most = cap(dtype, narrow=narrow)
     first = samples[0].eager if samples else np.zeros(0)
     constant = len(samples) > 1 and all(_same(s.eager, first) for s in samples[1:])
     all_nan = bool(samples) and not is_exact(dtype) and all(s.eager.size > 0 and bool(np.isnan(widen(s.eager)).all()) for s in samples)
@@ -68,9 +82,9 @@ def weigh(samples: Sequence[Sample], dtype: str) -> Budget:
         total = sum(s.eager.size for s in samples)
         share = float(sum(int(mask.sum()) for mask in loose)) / total if total else 0.0
         return Budget(True, dtype, (), {}, len(samples), share, constant, all_nan)
-    dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, dtype))}
+    dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, most))}
     kept = [s for s in samples if s.case not in dropped]
-    bands = tuple(band for cluster in _clusters(kept) for band in _bands(cluster, dtype))
+    bands = tuple(band for cluster in _clusters(kept) for level in _levels(cluster, dtype) for band in _bands(level, dtype, most))
     return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)
 
 
@@ -143,7 +157,7 @@ def read_budget(data: Mapping[str, Any]) -> Budget:
     """Reads eager's own error back; infinite limits are text in JSON."""
     bands = tuple(
         Band(
-            (float(band["scale"][0]), float(band["scale"][1])),
+            tuple(band["cases"]),
             tuple(band["groups"]),
             float(band["rms"]),
             float(band["max"]),
@@ -174,18 +188,17 @@ def _scale(sample: Sample) -> float:
     return float(np.abs(widen(sample.oracle)[finite]).max()) if finite.any() else 0.0
 
 
-def _no_evidence(sample: Sample, dtype: str) -> str:
+def _no_evidence(sample: Sample, most: float) -> str:
     """Says why a case cannot judge: eager itself is further from the oracle than any limit allows."""
     finite, oracle = _finite(sample), widen(sample.oracle)
     if not finite.any():
         return (
             "" if sample.eager.size == 0 or np.isnan(widen(sample.eager)).all() or np.isinf(widen(sample.eager)).any() else "nothing finite"
         )
-    cap = _CAP.get(dtype, 1e-3)
     values = oracle[finite]
     error = _rms(widen(sample.eager)[finite] - values)
-    if error > cap * _rms(values):
-        return f"eager's own error is {error / max(_rms(values), 1e-300):.1e} of the output, above {cap:g}"
+    if error > most * _rms(values):
+        return f"eager's own error is {error / max(_rms(values), 1e-300):.1e} of the output, above {most:g}"
     return ""
 
 
@@ -205,10 +218,35 @@ def _clusters(samples: Sequence[Sample]) -> Iterable[list[Sample]]:
         yield cluster
 
 
+def _levels(cluster: Sequence[Sample], dtype: str) -> Iterable[list[Sample]]:
+    """Splits off the cases on which eager errs far more than on most: what they may differ by is no measure for the others."""
+    levels = {id(sample): _level(sample, dtype) for sample in cluster}
+    order = sorted(cluster, key=lambda sample: levels[id(sample)])
+    limit = _LEVEL * levels[id(order[len(order) // 2])]
+    part: list[Sample] = []
+    for sample in order:
+        if part and levels[id(sample)] > limit:
+            yield part
+            part, limit = [], _LEVEL * levels[id(sample)]
+        part.append(sample)
+    yield part
+
+
+def _level(sample: Sample, dtype: str) -> float:
+    """Returns eager's root mean square error relative to the case's scale, at least the rounding of the values."""
+    oracle, finite, scale = widen(sample.oracle), _finite(sample), _scale(sample)
+    errors = [_rms(wide[shared] - oracle[shared]) for run in _runs(sample) if (shared := finite & np.isfinite(wide := widen(run))).any()]
+    return max(_rms(np.asarray(errors)), _UNIT.get(dtype, 2.0**-24) * _rms(oracle[finite])) / (scale or 1.0)
+
+
+def _runs(sample: Sample) -> list[Array]:
+    return [run for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
+
+
 def _groups(sample: Sample) -> Array:
-    """Numbers each element's magnitude group; `_ZERO` where the oracle is exactly zero, -2 where something is not finite."""
+    """Numbers each element's magnitude group; `_ZERO` where the oracle is exactly zero, `_ODD` where something is not finite."""
     oracle, finite, scale = np.abs(widen(sample.oracle)), _finite(sample), _scale(sample)
-    groups = np.full(oracle.shape, -2)
+    groups = np.full(oracle.shape, _ODD)
     groups[finite & (oracle == 0)] = _ZERO
     sized = finite & (oracle > 0)
     with np.errstate(divide="ignore", over="ignore"):
@@ -225,56 +263,55 @@ class _Pool:
     errors: list[Array]
     values: list[Array]
 
-    def band(self, scale: tuple[float, float], dtype: str) -> Band:
-        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale[0], 1e-300)
+    def band(self, cases: tuple[str, ...], scale: float, dtype: str) -> Band:
+        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale, 1e-300)
         errors, values = np.concatenate(self.errors), np.concatenate(self.values)
         return Band(
-            scale,
+            cases,
             self.groups,
             max(_rms(errors), unit * _rms(values), min(tiny, 1.0)),
             max(float(errors.max()), unit * float(values.max()), min(tiny, 1.0)),
         )
 
 
-def _bands(cluster: Sequence[Sample], dtype: str) -> Iterable[Band]:
+def _bands(cluster: Sequence[Sample], dtype: str, most: float) -> Iterable[Band]:
     """Pools a cluster's groups, from small magnitudes to large; a group that drowns in rounding joins the next larger one."""
-    scale = (_scale(cluster[0]), _scale(cluster[-1]))
+    cases = tuple(sample.case for sample in cluster)
     pools: dict[int, _Pool] = {}
     for sample in cluster:
         groups, largest = _groups(sample), _scale(sample) or 1.0
         oracle = widen(sample.oracle)
         with np.errstate(invalid="ignore"):  # what is not finite is left out below
-            runs = [np.abs(widen(run) - oracle) / largest for run in (sample.eager, *sample.perturbed) if run.shape == sample.eager.shape]
-        for group in np.unique(groups[groups > -2]):  # noqa: PLR2004 - the code of "not finite", see _groups
+            runs = [np.abs(widen(run) - oracle) / largest for run in _runs(sample)]
+        for group in np.unique(groups[groups != _ODD]):
             pool = pools.setdefault(int(group), _Pool((int(group),), [], []))
             inside = groups == group
             pool.errors += [run[inside][np.isfinite(run[inside])] for run in runs]
             pool.values.append(np.abs(oracle[inside]) / largest)
     zero = pools.pop(_ZERO, None)
-    bands = list(_merged(pools, scale, dtype))
-    yield from bands
+    yield from (pool.band(cases, min(map(_scale, cluster)), dtype) for pool in _merged(pools, most))
     if zero is not None:
         # An exact zero has no magnitude of its own: it may lie as far off as eager's error (not the floor) among the smallest others.
         errors = np.concatenate(zero.errors)
         smallest = max(pools) if pools else None
         nearby = float(np.concatenate(pools[smallest].errors).max()) if smallest is not None else 0.0
         worst = max(float(errors.max()), nearby)
-        yield Band(scale, (_ZERO,), worst, worst)
+        yield Band(cases, (_ZERO,), worst, worst)
 
 
-def _merged(pools: Mapping[int, _Pool], scale: tuple[float, float], dtype: str) -> Iterable[Band]:
+def _merged(pools: Mapping[int, _Pool], most: float) -> Iterable[_Pool]:
     order = sorted(pools, reverse=True)
     for place, group in enumerate(order):
         pool = pools[group]
         errors, values = np.concatenate(pool.errors), np.concatenate(pool.values)
-        drowned = RMS_FACTOR * _rms(errors) > _CAP.get(dtype, 1e-3) * _rms(values)
+        drowned = RMS_FACTOR * _rms(errors) > most * _rms(values)
         if drowned and place + 1 < len(order):
             larger = pools[order[place + 1]]
             larger.groups += pool.groups
             larger.errors += pool.errors
             larger.values += pool.values
             continue
-        yield pool.band(scale, dtype)
+        yield pool
 
 
 def _errors(budget: Budget, sample: Sample, result: Array) -> Errors:
@@ -283,9 +320,12 @@ def _errors(budget: Budget, sample: Sample, result: Array) -> Errors:
         gap = np.abs(widen(result) - widen(sample.oracle)) / (largest or 1.0)
     found: list[tuple[Band | None, float, int, float]] = []
     for band in budget.bands:
-        inside = np.isin(groups, band.groups) if band.scale[0] <= largest <= band.scale[1] else np.zeros(groups.shape, bool)
+        inside = np.isin(groups, band.groups) if sample.case in band.cases else np.zeros(groups.shape, bool)
         if inside.any():
             found.append((band, *_ratio(gap[inside], band)))
+            groups = np.where(inside, _ODD, groups)
+    if left := int((groups != _ODD).sum()):  # a case that was never weighed proves nothing
+        found.append((None, np.inf, left, np.inf))
     return Errors(tuple(found))
 
 

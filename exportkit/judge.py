@@ -1,5 +1,7 @@
 """Judges one artifact on one backend, in a process that never imported the network."""
 
+import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,10 @@ from exportkit.worker import report
 
 Arrays = dict[str, NDArray[Any]]
 Session = Callable[[Mapping[str, Any]], list[Any]]
+Range = tuple[int, float]  # the smallest and the largest size that an artifact takes
 
 
-def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec]) -> dict[str, Budget]:
+def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], narrow: bool) -> dict[str, Budget]:
     """Weighs eager's own error from the files of cases, in a process that the user's code never touched."""
     samples: dict[str, list[Sample]] = {spec.name: [] for spec in outputs}
     for case in cases:
@@ -35,7 +38,7 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec]) -> 
                 reader.read(loose) if loose in keys else None,
             )
             samples[spec.name].append(one)
-    return {spec.name: evidence.weigh(samples[spec.name], spec.dtype) for spec in outputs}
+    return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
 def judge_all(
@@ -57,9 +60,11 @@ def judge_all(
     return tuple(reports)
 
 
-def judge_golden(folder: Path, artifact: Artifact, network: Network, device: str, data: Mapping[str, Any]) -> tuple[Report, ...]:
+def judge_golden(
+    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]
+) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
-    return judge_all(folder, artifact, network, device, None, golden_trial(folder, data), probing=False)
+    return judge_all(folder, artifact, network, device, ort_library, golden_trial(folder, data), probing=False)
 
 
 def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
@@ -73,8 +78,8 @@ def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
 def judge(session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial) -> Report:
     """Runs an artifact on every case inside the domain and measures it against the oracle."""
     names = [spec.name for spec in network.outputs]
-    fixed = _fixed(artifact, network)
-    inside = [case for case in trial.cases if case.domain == "inside" and _applies(case, network, fixed)]
+    taken = _stated(artifact, network)
+    inside = [case for case in trial.cases if case.domain == "inside" and _applies(case, network, taken)]
     results: list[tuple[Case, Arrays | None]] = []
     failures: dict[str, str] = {}
     for number, case in enumerate(inside):
@@ -86,18 +91,18 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
         except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
             failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             results.append((case, None))
-    fixed |= _refused_sizes(network, inside, failures, trial)
-    counted = [(case, arrays) for case, arrays in results if _applies(case, network, fixed)]
-    return _report(artifact, network, backend, device, trial, counted, failures, fixed, getattr(session, "facts", {}))
+    taken |= _shown(network, [case for case in inside if case.name not in trial.raising], failures)
+    counted = [(case, arrays) for case, arrays in results if _applies(case, network, taken)]
+    return _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
 
 
 def probe(session: Session, artifact: Artifact, network: Network, backend: str, trial: Trial) -> tuple[Finding, ...]:
     """Runs an artifact outside the domain: what differs from eager there is a warning."""
     names = [spec.name for spec in network.outputs]
-    fixed = _fixed(artifact, network)
+    taken = _stated(artifact, network)
     told: dict[str, list[str]] = {}
     for case in trial.cases:
-        if case.domain == "inside" or not _applies(case, network, fixed):
+        if case.domain == "inside" or not _applies(case, network, taken):
             continue
         report(f"probing {artifact.files[0]} in {backend}: {case.name}")
         arrays = _read(trial.arrays, case.name)
@@ -121,34 +126,45 @@ def _read(arrays: Path, case: str) -> Arrays:
     return {key.removeprefix(prefix): reader.read(key) for key in wanted}
 
 
-def _fixed(artifact: Artifact, network: Network) -> dict[str, int]:
+def _stated(artifact: Artifact, network: Network) -> dict[str, Range]:
     """Lists the symbols that the artifact's own signature states as numbers."""
     signature = {spec.name: spec for spec in artifact.inputs}
-    fixed: dict[str, int] = {}
+    taken: dict[str, Range] = {}
     for symbol in network.symbols:
         for name, axis, offset in symbol.places:
             size = signature[name].shape[axis] if name in signature else symbol.name
             if isinstance(size, int):
-                fixed[symbol.name] = size - offset
-    return fixed
+                taken[symbol.name] = (size - offset, size - offset)
+    for name, high in artifact.facts.get("reach", {}).items():
+        taken.setdefault(name, (1, high))
+    return taken
 
 
-def _applies(case: Case, network: Network, fixed: Mapping[str, int]) -> bool:
+def _applies(case: Case, network: Network, taken: Mapping[str, Range]) -> bool:
     sizes = {symbol.name: symbol.size for symbol in network.symbols} | dict(case.sizes)
-    return all(sizes[name] == size for name, size in fixed.items())
+    return all(low <= sizes[name] <= high for name, (low, high) in taken.items())
 
 
-def _refused_sizes(network: Network, cases: Iterable[Case], failures: Mapping[str, str], trial: Trial) -> dict[str, int]:
-    """Finds the symbols that an artifact without a signature refuses at every other size: it is loud, so the dimension is fixed."""
-    refused: dict[str, int] = {}
-    ran = [case for case in cases if case.name not in trial.raising]
-    if not any(case.name not in failures for case in ran):
-        return {}
-    for symbol in network.symbols:
-        moved = [case for case in ran if case.sizes.get(symbol.name, symbol.size) != symbol.size]
-        if moved and all(case.name in failures for case in moved):
-            refused[symbol.name] = symbol.size
-    return refused
+def _shown(network: Network, cases: Sequence[Case], failures: Mapping[str, str]) -> dict[str, Range]:
+    """Finds the sizes that an artifact refuses whatever its signature says: it is loud there, so that it takes less, but is not wrong.
+
+    A symbol is fixed where the artifact runs at the example's size alone; it begins higher where the artifact refuses smaller sizes than
+    any that it takes. The fewest symbols that explain all refusals are taken; what none explains stays a failure.
+    """
+    ran, refused = ([case for case in cases if (case.name in failures) is failed] for failed in (False, True))
+    fixed: dict[str, Range] = {}
+    begins: dict[str, Range] = {}
+    for symbol in network.symbols if ran and refused else ():
+        good, bad = ({case.sizes.get(symbol.name, symbol.size) for case in some} for some in (ran, refused))
+        if good == {symbol.size} and bad - good:
+            fixed[symbol.name] = (symbol.size, symbol.size)
+        elif min(bad) < min(good):
+            begins[symbol.name] = (min(good), math.inf)
+    for count in range(len(begins) + 1):
+        for some in itertools.combinations(begins.items(), count):
+            if not any(_applies(case, network, fixed | dict(some)) for case in refused):
+                return fixed | dict(some)
+    return fixed
 
 
 def _report(
@@ -159,7 +175,7 @@ def _report(
     trial: Trial,
     results: list[tuple[Case, Arrays | None]],
     failures: Mapping[str, str],
-    fixed: Mapping[str, int],
+    taken: Mapping[str, Range],
     facts: Mapping[str, Any],
 ) -> Report:
     measurements: list[Measurement] = []
@@ -169,8 +185,9 @@ def _report(
         found, differences[spec.name] = _measure_output(spec, trial, compared)
         measurements += found
     findings = [
-        *_dimension_findings(network, fixed),
+        *_dimension_findings(network, taken),
         *_run_findings(results, failures, trial),
+        *_form_findings(network, compared),
         *_accept_findings(trial, measurements),
         *_output_findings(network, trial),
     ]
@@ -188,7 +205,7 @@ def _report(
         device,
         tuple(measurements),
         tuple(findings),
-        tuple(_shortfalls(network, trial, fixed, counts)),
+        tuple(_shortfalls(network, trial, taken, counts)),
         differences,
         counts,
         dict(facts),
@@ -229,16 +246,23 @@ def _unseen(case: Case, network: Network) -> bool:
     return any(case.sizes.get(symbol.name, symbol.size) != symbol.size for symbol in network.symbols)
 
 
-def _dimension_findings(network: Network, fixed: Mapping[str, int]) -> Iterable[Finding]:
+def _dimension_findings(network: Network, taken: Mapping[str, Range]) -> Iterable[Finding]:
     for symbol in network.symbols:
-        if symbol.name not in fixed:
+        if symbol.name not in taken:
             continue
         places = ", ".join(f"{name} axis {axis}" for name, axis, _ in symbol.places)
-        if symbol.declared:
-            text = f"dimension {symbol.name} ({places}) was asked to vary, the artifact fixes it at {fixed[symbol.name]}"
+        low, high = taken[symbol.name]
+        if high < math.inf and low < high:
+            text = f"dimension {symbol.name} ({places}) goes on in eager, this artifact takes up to {high:g}"
+            yield Finding("error" if symbol.high else "warning" if symbol.declared else "note", "dimension-narrowed", text)
+        elif low < high:
+            text = f"dimension {symbol.name} ({places}) may be {symbol.low} in eager, this artifact takes {low} or more"
+            yield Finding("warning" if symbol.declared else "note", "dimension-narrowed", text)
+        elif symbol.declared:
+            text = f"dimension {symbol.name} ({places}) was asked to vary, the artifact fixes it at {low}"
             yield Finding("error", "dimension-lost", text)
         else:
-            text = f"dimension {symbol.name} ({places}) varies in eager, this artifact takes {fixed[symbol.name]} only"
+            text = f"dimension {symbol.name} ({places}) varies in eager, this artifact takes {low} only"
             yield Finding("note", "dimension-fixed", text)
 
 
@@ -254,6 +278,21 @@ def _run_findings(results: list[tuple[Case, Arrays | None]], failures: Mapping[s
     for text, cases in told.items():
         more = f" and {len(cases) - 2} more" if len(cases) > 2 else ""  # noqa: PLR2004 - two examples are enough to read
         yield Finding("error", "does-not-run", f"does not run on {', '.join(cases[:2])}{more}: {text}")
+
+
+def _form_findings(network: Network, compared: Sequence[tuple[Case, Arrays]]) -> Iterable[Finding]:
+    """Names the outputs of another shape or element type, once each."""
+    for spec in network.outputs:
+        forms = ((case.name, arrays[f"eager/{spec.name}"], np.asarray(arrays[f"result/{spec.name}"])) for case, arrays in compared)
+        wrong = next(((case, want, got) for case, want, got in forms if want.shape != got.shape or want.dtype != got.dtype), None)
+        if wrong:
+            case, want, got = wrong
+            text = f"{spec.name} is {_form(got)} on {case}, eager gives {_form(want)}"
+            yield Finding("error", "another-form", text)
+
+
+def _form(array: NDArray[Any]) -> str:
+    return f"{array.dtype}{list(array.shape)}"
 
 
 def _accept_findings(trial: Trial, measurements: Sequence[Measurement]) -> Iterable[Finding]:
@@ -276,13 +315,13 @@ def _output_findings(network: Network, trial: Trial) -> Iterable[Finding]:
             yield Finding("warning", "constant-output", f"output {spec.name} does not depend on the input: it is the same on every case")
 
 
-def _shortfalls(network: Network, trial: Trial, fixed: Mapping[str, int], counts: Mapping[str, int]) -> Iterable[str]:
+def _shortfalls(network: Network, trial: Trial, taken: Mapping[str, Range], counts: Mapping[str, int]) -> Iterable[str]:
     needed = FEWEST_CASES if network.inputs else 1
     for spec in network.outputs:
         yield from trial.budgets[spec.name].shortfalls(spec.name, needed)
     if counts["inside"] < needed:
         yield f"verified on {counts['inside']} case(s) only, {needed} are needed"
-    if any(symbol.name not in fixed for symbol in network.symbols) and not counts["sizes"]:
+    if any(symbol.name not in taken for symbol in network.symbols) and not counts["sizes"]:
         yield "verified at the example's sizes only, although sizes vary"
 
 

@@ -34,6 +34,7 @@ class Live:
         module: in eval mode, on the CPU.
         example: the tensors of the example by input name: contiguous, detached, no two of one storage.
         dynamic_shapes: as the user wrote them (torch.export's form), or {input: {axis: name}} from `--input`.
+        narrow: True where forward computes in 16 bits somewhere, whatever it returns; the first runs tell.
     """
 
     network: Network
@@ -43,6 +44,7 @@ class Live:
     dynamic_shapes: Any = None
     onnx_translations: Mapping[Any, Any] = field(default_factory=dict)
     accept: Mapping[str, Any] = field(default_factory=dict)
+    narrow: bool = False
 
     def arguments(self, inputs: Mapping[str, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Builds forward's arguments from tensors by input name."""

@@ -1,19 +1,21 @@
 """Makes artifacts in a fork of the holder: the captures are shared by the formats of one call."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from exportkit import plugins, sample
+from exportkit import plugins, sample, state
 from exportkit.capture import Captures, Options
+from exportkit.control_flow.select import has_control_flow
 from exportkit.errors import ExportError, ExportKitError
 from exportkit.load import Live
 from exportkit.messages import Result
 from exportkit.spec import Case, Network
 from exportkit.worker import report
 
-_SEED = 20_000
+_SEED, _DRAWS = 20_000, ("like", "like", "resampled", "resampled")
 
 
 def strategies(name: str) -> tuple[str, ...]:
@@ -33,6 +35,7 @@ def make(
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
     """
     captures, options = prepare(live, network, opset, target, ort_library)
+    branching = has_control_flow(live.module)
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
         plugin, names = plugins.load("formats", name), strategies(name)
@@ -40,11 +43,11 @@ def make(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with torch.no_grad():
-                made[name] = Result(plugin.strategies[place][1](captures, folder, options), names)
+                made[name] = Result(plugin.strategies[place][1](captures, folder, options), names, branching)
         except ExportKitError as error:
-            made[name] = Result(error, names)
+            made[name] = Result(error, names, branching)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
-            made[name] = Result(ExportError(_deepest(error)), names)
+            made[name] = Result(ExportError(_deepest(error)), names, branching)
     return made
 
 
@@ -52,10 +55,19 @@ def prepare(live: Live, network: Network, opset: int | None, target: str | None,
     """Readies the captures of a network: at the same sizes and on the same values whenever it is asked."""
     torch.set_num_threads(1)
     live.network = network
-    case = Case("capture", sample.sizes_for_capture(network.symbols), "like", "inside", _SEED)
-    inputs = sample.draw(live, network.symbols, case)
-    captures = Captures(live, inputs, network.symbols, tuple(spec.name for spec in network.outputs))
-    return captures, Options(opset, live.onnx_translations, target, bool(ort_library))
+    captures = Captures(live, _capture_inputs(live, network), network.symbols, tuple(spec.name for spec in network.outputs))
+    return captures, Options(opset, live.onnx_translations, target, ort_library)
+
+
+def _capture_inputs(live: Live, network: Network) -> dict[str, torch.Tensor]:
+    """Draws inputs that eager takes; where it takes none of them, the example itself serves: no artifact keeps a value of it."""
+    sizes = sample.sizes_for_capture(network.symbols)
+    for attempt, kind in enumerate(_DRAWS):
+        inputs = sample.draw(live, network.symbols, Case("capture", sizes, kind, "inside", _SEED + attempt))
+        with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
+            live.call(inputs)
+            return inputs
+    return live.example
 
 
 def _deepest(error: BaseException) -> str:

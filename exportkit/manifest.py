@@ -40,6 +40,12 @@ class Made:
         return "failed" if self.refused or not outcomes else next(name for name in order if name in outcomes)
 
     @property
+    def lost(self) -> tuple[str, ...]:
+        """Names the inferred dimensions that the artifact fixes."""
+        texts = [finding.text for report in self.reports for finding in report.findings if finding.code == "dimension-fixed"]
+        return tuple(dict.fromkeys(text.partition(" (")[0] for text in texts))
+
+    @property
     def good(self) -> bool:
         return self.outcome.startswith("passed")
 

@@ -42,13 +42,13 @@ class Band:
     """Eager's own error among elements of one magnitude, relative to the largest element of their case.
 
     Attributes:
-        scale: (low, high): the cases whose largest element lies in this range.
+        cases: the cases that are weighed together: of comparable size, and on which eager errs comparably.
         groups: the magnitude groups merged here; 0 holds the elements within 1e-3 of the case's largest, 1 the next factor of 1e3, ...
         rms: root mean square error, at least the rounding of the values themselves.
         max: largest error, at least the rounding of the largest value.
     """
 
-    scale: tuple[float, float]
+    cases: tuple[str, ...]
     groups: tuple[int, ...]
     rms: float
     max: float
@@ -114,6 +114,7 @@ class Evidence:
         trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
         dropped: case -> why it is none.
         weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
+        narrow: True where forward computes in 16 bits somewhere.
     """
 
     trial: Trial
@@ -121,14 +122,21 @@ class Evidence:
     weighed: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     digest: str
+    narrow: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one attempt, and the names of all strategies of its format."""
+    """What came of one attempt, and the names of all strategies of its format.
+
+    Attributes:
+        control_flow: the network's source has loops or branches, which one strategy may bake and another keep.
+    """
 
     made: Artifact | ExportKitError
     strategies: tuple[str, ...]
+    control_flow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

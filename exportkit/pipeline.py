@@ -72,7 +72,7 @@ class Verdict:
     Attributes:
         folder: where the artifacts are; None where nothing was published.
         exit_code: 0 all proven and published, 1 a format failed or is undetermined.
-        seconds: wall seconds, in all and by format.
+        seconds: wall seconds, in all, by format, and by step ("survey", "references", "making onnx", "judging onnx"), which overlap.
     """
 
     network: Network
@@ -99,7 +99,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     """
     started = time.monotonic()
     limits = Limits(request.timeout, request.memory)
-    provider = _provider(request.provider, server, limits)
+    provider, ort_library = _provider(request.provider, server, limits), _library(request.ort_library)
     loaded, holder = _hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
@@ -107,9 +107,10 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
-        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen)
+        spent = {"survey": time.monotonic() - started}
+        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen, spent)
         bench = Bench(
-            server, holder, work, limits, listen, provider, request.opset, request.target, request.ort_library, evidence, request.repro,
+            server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent, request.repro,
         )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
@@ -120,9 +121,9 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
                 todo="Keep all state that changes the result in the inputs and outputs.",
             )
         network = replace(network, outputs=proof.outputs)
-        findings = (*loaded.findings, *survey.findings, *(again.result() if again else ()), *_drops(proof.dropped))
+        findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
-        seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made}
+        seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
         if len(good) == len(made):
             return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
@@ -136,6 +137,7 @@ def check(
     folder: Path,
     server: Host,
     provider: str = "cpu",
+    ort_library: str | None = None,
     limits: Limits | None = None,
     listen: Listener = lambda _: None,
     repro: str | None = None,
@@ -147,11 +149,12 @@ def check(
 
     Raises:
         StoreError: a file is missing, extra or changed.
+        RunError: the provider or the library of custom operators is not here.
     """
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
-    provider = _provider(provider, server, limits)
+    provider, ort_library = _provider(provider, server, limits), _library(ort_library)
     try:
         network = manifest.read_network(data["network"])
         artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
@@ -163,37 +166,36 @@ def check(
     made = []
     for artifact in artifacts:
         begun = time.monotonic()
-        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, data["evidence"])
+        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, ort_library, data["evidence"])
         try:
             reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
         except RunError as error:
             finding = Finding("error", "does-not-run", error.what, error.where)
             reports = (Report(network.name, artifact, artifact.format, provider, findings=(finding,)),)
         if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
-            reports = _blamed(reports, folder, data["evidence"], network, server, provider, limits, listen, repro)
+            tracer = blame.Tracer(server, limits, listen)
+            reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
 
 
 def _blamed(
+    tracer: blame.Tracer,
     reports: tuple[Report, ...],
     folder: Path,
     evidence: Mapping[str, Any],
     network: Network,
-    server: Host,
     provider: str,
-    limits: Limits,
-    listen: Listener,
+    ort_library: str | None,
     repro: str | None,
 ) -> tuple[Report, ...]:
     """Adds to the reports of a failed ONNX artifact which node is at fault, as far as runtimes alone can tell."""
     artifact = reports[0].artifact
     with tempfile.TemporaryDirectory() as scratch:
-        trial = server.run("exportkit.judge:golden_trial", folder, evidence, limits=limits, stage="reading the golden cases")
-        library = artifact.facts.get("ort_library")
-        scene = Scene(folder, artifact, network, trial, provider, folder / library if library else None, Path(scratch))
-        told = blame.explain(scene, reports, repro, blame.Tracer(server, limits, listen))
+        trial = tracer.server.run("exportkit.judge:golden_trial", folder, evidence, limits=tracer.limits, stage="reading the golden cases")
+        scene = Scene(folder, artifact, network, trial, provider, Path(ort_library) if ort_library else None, Path(scratch))
+        told = blame.explain(scene, reports, repro, tracer)
     return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
 
@@ -220,13 +222,28 @@ def _provider(provider: str, server: Host, limits: Limits) -> str:
     return "cuda" if "cuda" in devices else "cpu"
 
 
-def _reference(server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener) -> Evidence:
+def _library(file: str | None) -> str | None:
+    """Finds the library of custom operators: the children that load it run elsewhere."""
+    if file is None:
+        return None
+    if not Path(file).is_file():
+        raise RunError("the library of custom operators is missing", where=file, todo="Name an existing one with --ort-library FILE.")
+    return str(Path(file).absolute())
+
+
+def _reference(
+    server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener, spent: dict[str, float]
+) -> Evidence:
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server."""
+    started = time.monotonic()
     call = ("exportkit.reference:build", survey.symbols, survey.cases, folder)
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
     limits = replace(limits, seconds=limits.seconds * 4)
     ran: Evidence = holder.run(*call, limits=limits, stage="computing references", on_event=listen)
-    budgets = server.run("exportkit.judge:weigh", folder, ran.weighed, ran.outputs, limits=limits, stage="weighing eager's own error")
+    budgets = server.run(
+        "exportkit.judge:weigh", folder, ran.weighed, ran.outputs, ran.narrow, limits=limits, stage="weighing eager's own error"
+    )
+    spent["references"] = time.monotonic() - started
     return replace(ran, trial=replace(ran.trial, budgets=budgets))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -30,9 +29,10 @@ Arrays = dict[str, NDArray[Any]]
 
 _HALF_ULP_RUNS = 4
 _TWO_ULP_RUNS = 8
-_REDRAWS = 3
+_REDRAWS, _RESAMPLED = 3, 2  # the last draws take the example's own values: eager may refuse what lies between them
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
+_ANOTHER_FORM = "returns outputs of another number, rank or type than for the example"
 _LATER = 10**8  # seconds, about three years
 
 
@@ -51,7 +51,7 @@ def survey(live: Live) -> Survey:
         _, second = _outputs(live, live.example, seed=2)
     after = state.snapshot(live.module)
     changed = sorted({*state.changes(before, middle), *state.changes(middle, after)})
-    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live), *_fast_path(live, first)]
+    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
     seconds = _estimate(live)
     report("finding the dimensions that vary")
     found = find_symbols(live, seconds)
@@ -66,26 +66,67 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
     """
     torch.set_num_threads(1)
+    live.narrow = _computes_in_16_bits(live)
     _, example = _outputs(live, live.example, seed=3)
     kept: list[Case] = []
     dropped: dict[str, str] = {}
     raising: dict[str, str] = {}
     samples: dict[str, list[Sample]] = {name: [] for name in example}
+    substitutes: dict[str, None] = {}
     for number, case in enumerate(cases):
         report(f"computing references, case {number + 1} of {len(cases)}")
         outcome = _run_case(live, symbols, case, example)
         if isinstance(outcome, _Refused):
-            (raising if outcome.raises and case.kind != "like" else dropped)[case.name] = outcome.reason
-            if not (outcome.raises and case.kind != "like"):
+            (raising if outcome.raises and not case.drawn else dropped)[case.name] = outcome.reason
+            if not outcome.raises or case.drawn:
                 continue
             outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
         golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
         kept.append(outcome.case)
+        substitutes |= dict.fromkeys([outcome.substitute] if outcome.substitute else [])
         for name, one in outcome.samples.items():
             samples[name].append(one)
     weighed = tuple(case.name for case in kept if any(one.case == case.name for one in next(iter(samples.values()))))
     trial = Trial(folder, tuple(kept), {}, raising, len(dropped), _accepted(live, list(example)))
-    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example))
+    findings = (
+        *(Finding("warning", "no-oracle", text) for text in substitutes),
+        *_unmoved(live, folder, kept),
+        *(Finding("warning", "another-form", f"at {told} eager {_ANOTHER_FORM}") for told in _sizes_of(cases, dropped)),
+    )
+    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), live.narrow, findings)
+
+
+def _unmoved(live: Live, folder: Path, cases: Sequence[Case]) -> Iterator[Finding]:
+    """Names the integer and boolean inputs that held one value in all cases: what another value does was never seen."""
+    inside = [golden.Reader(folder / f"{case.name}.safetensors") for case in cases if case.domain == "inside"]
+    files = dict(zip((case.name for case in cases if case.domain == "inside"), inside, strict=True))
+    for spec in live.network.inputs:
+        if evidence.is_exact(spec.dtype) and live.example[spec.name].numel():
+            seen = {value for case, reader in files.items() for value in np.unique(reader.read(f"{case}/input/{spec.name}")).tolist()}
+            if len(seen) == 1:
+                text = f"input {spec.name} was {seen.pop()} in all cases; check_inputs with other values would prove more"
+                yield Finding("note", "one-value", text)
+
+
+def _sizes_of(cases: Sequence[Case], dropped: Mapping[str, str]) -> dict[str, None]:
+    """Words the sizes at which eager's outputs have another form, each once."""
+    odd = [case for case in cases if _ANOTHER_FORM in dropped.get(case.name, "")]
+    return dict.fromkeys(", ".join(f"{name}={size}" for name, size in case.sizes.items()) for case in odd)
+
+
+def _computes_in_16_bits(live: Live) -> bool:
+    class Watch(TorchDispatchMode):
+        found = False
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            self.found |= isinstance(result, torch.Tensor) and result.dtype in (torch.float16, torch.bfloat16)
+            return result
+
+    watch = Watch()
+    with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module), watch:
+        live.call(live.example)
+    return watch.found
 
 
 def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
@@ -105,6 +146,7 @@ class _Ran:
     case: Case
     arrays: Arrays
     samples: dict[str, Sample]
+    substitute: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +160,9 @@ def _run_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     """Runs one case; a drawn one whose discrete choices change under rounding is drawn again."""
     outcome: _Ran | _Refused = _Refused("not drawn", raises=False)
     for attempt in range(_REDRAWS + 1):
-        drawn = replace(case, seed=case.seed + 1000 * attempt)
+        drawn = replace(case, seed=case.seed + 1000 * attempt, kind=case.kind if attempt < _RESAMPLED else "resampled")
         outcome = _try_case(live, symbols, drawn, example)
-        if isinstance(outcome, _Ran) or outcome.raises or case.kind != "like":
+        if isinstance(outcome, _Ran) or not case.drawn:
             break
     return outcome
 
@@ -134,16 +176,17 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
             f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
         )
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
-        return _Refused("eager returns other outputs than for the example", raises=False)
+        return _Refused(f"eager {_ANOTHER_FORM}", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
     arrays |= {f"eager/{name}": value for name, value in eager.items()}
     if case.domain == "outside":
         return _Ran(case, arrays, {})
-    if case.kind == "like" and (odd := _newly_odd(eager, example)):
+    if case.drawn and (odd := _newly_odd(eager, example)):
         return _Refused(f"eager's {odd} turns NaN or infinite", raises=False)
-    samples = _samples(live, case, inputs, eager)
-    if case.kind != "check" and any(_unstable(one) for one in samples.values()):
-        if case.kind == "like":
+    oracle, substitute = _oracle(live, inputs, eager)
+    samples = _samples(live, case, inputs, eager, oracle)
+    if case.kind != "check" and any(_unstable(one, narrow=live.narrow) for one in samples.values()):
+        if case.drawn:
             return _Refused("a discrete choice inside the network changes under rounding", raises=False)
         samples = {}
     for name, one in samples.items():
@@ -152,11 +195,10 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         arrays |= {f"perturbed/{name}/{number}": run for number, run in enumerate(one.perturbed)}
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
-    return _Ran(case, arrays, samples)
+    return _Ran(case, arrays, samples, substitute)
 
 
-def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> dict[str, Sample]:
-    oracle = _oracle(live, inputs, eager)
+def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:
     floats = [name for name, value in eager.items() if not evidence.is_exact(str(value.dtype))]
     moved = [_perturbed(live, inputs, seed, bit=0) for seed in range(_HALF_ULP_RUNS)] if floats else []
     far = [_perturbed(live, inputs, 100 + seed, bit=1) for seed in range(_TWO_ULP_RUNS)] if len(floats) < len(eager) else []
@@ -171,12 +213,21 @@ def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: 
     return samples
 
 
-def _oracle(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
+def _oracle(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> tuple[Arrays, str]:
+    """Computes in float64; where that cannot be, eager itself stands in, and the text says why."""
+    try:
+        return _in_float64(live, inputs, eager), ""
+    except Exception as error:  # noqa: BLE001 - whatever an operator says of an oracle's tensor
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else ''}"
+        return eager, f"no float64 oracle can run this network ({why}): eager stands in, its error that of runs moved by half an ulp"
+
+
+def _in_float64(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
     """Computes in float64; where that is far off, a discrete choice fell otherwise: computes again with eager's own choices."""
     with state.preserved(live.module):
         outcome = float64.compute(lambda: live.call(inputs))
     oracle = _arrays(outcome.value)
-    if all(name in oracle and _close(oracle[name], value) for name, value in eager.items()):
+    if all(name in oracle and _close(oracle[name], value, narrow=live.narrow) for name, value in eager.items()):
         return oracle
     with state.preserved(live.module):
         _, choices = float64.record_choices(lambda: live.call(inputs))
@@ -190,20 +241,20 @@ def _arrays(result: Any) -> Arrays:
     return {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
 
 
-def _close(oracle: NDArray[Any], eager: NDArray[Any]) -> bool:
+def _close(oracle: NDArray[Any], eager: NDArray[Any], *, narrow: bool) -> bool:
     if oracle.shape != eager.shape:
         return False
-    return not _unstable(Sample("", eager, oracle, (eager,)))
+    return not _unstable(Sample("", eager, oracle, (eager,)), narrow=narrow)
 
 
-def _unstable(one: Sample) -> bool:
+def _unstable(one: Sample, *, narrow: bool) -> bool:
     """Says whether some run is off by more than rounding can explain."""
     if evidence.is_exact(str(one.eager.dtype)):
         return False
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
     oracle = evidence.widen(one.oracle)
-    limit = 2e-2 if str(one.eager.dtype) in ("float16", "bfloat16") else 1e-3
+    limit = evidence.cap(str(one.eager.dtype), narrow=narrow)
     for run in one.perturbed:
         finite = np.isfinite(oracle) & np.isfinite(evidence.widen(run))
         if finite.any():
@@ -320,26 +371,6 @@ def _input_mutation(live: Live) -> list[Finding]:
     return [Finding("warning", "input-mutated", text)] if names else []
 
 
-def _fast_path(live: Live, eager: Arrays) -> list[Finding]:
-    """Warns where eager's fused transformer layers give other values than the plain ones, which is what exporters record."""
-    fused = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
-    if not torch.backends.mha.get_fastpath_enabled() or not any(isinstance(part, fused) for part in live.module.modules()):
-        return []
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with state.preserved(live.module):
-            _, plain = _outputs(live, live.example, seed=1)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(True)
-    if all(_close(plain[name].astype(np.float64), value) for name, value in eager.items() if not evidence.is_exact(str(value.dtype))):
-        return []
-    text = (
-        "eager's fused path of nn.TransformerEncoder zeroes padded places, the plain path, which exporters record, does not; "
-        "torch.backends.mha.set_fastpath_enabled(False) in the file makes eager take the plain one, too"
-    )
-    return [Finding("warning", "fast-path", text)]
-
-
 def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
@@ -377,14 +408,14 @@ def _estimate(live: Live) -> float:
 
 def _affordable(cases: tuple[Case, ...], seconds: float) -> tuple[Case, ...]:
     """Leaves out drawn cases where forward is expensive: an eager run, its oracle (about 6 runs) and 4 perturbed ones each."""
-    drawn = [case for case in cases if case.kind == "like"]
+    drawn = [case for case in cases if case.drawn]
     room = max(_FEWEST_DRAWN, int(_SECONDS / max(seconds * 11, 1e-9)))
     if room >= len(drawn):
         return cases
     unseen = [case for case in drawn if any(case.sizes != other.sizes for other in cases[:1])]
     same = [case for case in drawn if case not in unseen]
     kept = {case.name for case in [*unseen[: max(room - 2, 3)], *same[: max(2, room - len(unseen))]]}
-    return tuple(case for case in cases if case.kind != "like" or case.name in kept)
+    return tuple(case for case in cases if not case.drawn or case.name in kept)
 
 
 def _signature(

@@ -12,6 +12,7 @@ from exportkit.errors import LoadError
 from exportkit.spec import Tree
 
 _INPUT = re.compile(r"^\s*(\w+)\s*:\s*(\w+)\s*\[([^\]]*)\]\s*(?:in\s+(-?[\d.]+)\s*\.\.\s*(-?[\d.]+))?\s*$")
+_PLAIN_ONLY = "Artifacts take tuples, lists, and dicts with string keys: wrap the network in a module that builds the rest in forward."
 _SIZES = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
 
 
@@ -83,10 +84,14 @@ def take_apart(value: Any, name: str, leaves: dict[str, torch.Tensor], baked: di
         unique = _unique(re.sub(r"\W", "_", name), leaves)
         leaves[unique] = value
         return {"leaf": unique}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        raise LoadError(f"example input {name} is the named tuple {type(value).__name__}", todo=_PLAIN_ONLY)
     if isinstance(value, list | tuple):
         kind = "list" if isinstance(value, list) else "tuple"
         return {kind: [take_apart(child, f"{name}_{place}", leaves, baked) for place, child in enumerate(value)]}
     if isinstance(value, dict):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise LoadError(f"example input {name} has the key {odd[0]!r}, which is no string", todo=_PLAIN_ONLY)
         return {"dict": {str(key): take_apart(child, f"{name}_{key}", leaves, baked) for key, child in value.items()}}
     if value is None or isinstance(value, bool | int | float | str):
         if value is not None:

@@ -83,8 +83,8 @@ class Network:
 class Case:
     """One set of inputs: case 0 is the example; `seed` draws the others anew, bit for bit.
 
-    `kind` says how it was drawn: "example", "check", "like" (the example's distribution), or, outside the domain,
-    "zeros", "huge", "nan", "masked", "out-of-range".
+    `kind` says how it was drawn: "example", "check", "like" (the example's distribution), "small", "large", "edges", "ties",
+    "resampled" (see sample.py), or, outside the domain, "zeros", "huge", "nan", "masked", "out-of-range".
     """
 
     name: str
@@ -92,6 +92,11 @@ class Case:
     kind: str
     domain: Domain
     seed: int
+
+    @property
+    def drawn(self) -> bool:
+        """True where exportkit chose the values, inside the domain: it may leave the case out."""
+        return self.domain == "inside" and self.kind not in ("example", "check")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """A verdict as plain JSON values: what the reporters render."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from exportkit.manifest import Made, as_json
 from exportkit.pipeline import Verdict
-from exportkit.spec import Network, Report
+from exportkit.spec import Measurement, Network, Report
 
 
 def summarise(verdict: Verdict, *, command: str = "") -> dict[str, Any]:
@@ -88,7 +89,16 @@ def _report(report: Report) -> dict[str, Any]:
 
 
 def _failures(report: Report) -> Sequence[dict[str, Any]]:
-    return [as_json(one) for one in report.measurements if not one.passed]
+    """Tells the worst of each output's failed measurements of one kind, and in how many cases there was one.
+
+    Another shape or dtype is a finding already, in words.
+    """
+    failed: dict[tuple[str, str], list[Measurement]] = {}
+    for one in report.measurements:
+        if not one.passed and one.metric != "shape and dtype":
+            failed.setdefault((one.output, one.metric), []).append(one)
+    worst = [(max(some, key=lambda one: math.inf if math.isnan(one.value) else one.value), len(some)) for some in failed.values()]
+    return [{**as_json(one), "cases": count} for one, count in worst]
 
 
 def _size(folder: Path | None, name: str) -> int:

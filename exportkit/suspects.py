@@ -190,8 +190,8 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     """Puts the node first that most likely is at fault.
 
     A value inside is right where torch computes the same numbers on its own way, and so is what leads to a right value, and a shape, which
-    torch computes elsewhere. Of the nodes that are left, those that read right values only are suspect: one that computes before one that
-    only moves or shapes.
+    torch computes elsewhere; a node that only repeats what it reads proves nothing. Of the nodes that are left, those that read right
+    values only are suspect: one that computes before one that only moves or shapes.
     """
     places = list(reversed(suspect.nodes))  # in the graph's order: the last one writes the wrong value
     inner = [name for one in places[:-1] for name in one.outputs if name]
@@ -200,10 +200,20 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     known = [*(fine.read(key) for key in fine.names()), *(values[name] for name in suspect.known if name in values)]
     known += [~value for value in known if value.dtype == bool]  # a mask may say what to leave out
     truths = [_plain(value) for value in known]
+    trusted = {*suspect.known, *cut.feeds}
+    frontier = [_plain(values[name]) for name in trusted if name in values]
     right: set[str] = set()
+    for place in places[:-1]:
+        shaper = place.op in _SHAPERS
+        repeated = frontier if shaper else [_plain(values[one]) for one in place.inputs if one in values]
+        if (shaper and place.inputs[0] in right | trusted) or any(
+            _is_shape(values[name]) or (_is_among(values[name], truths) and not _is_among(values[name], repeated))
+            for name in place.outputs
+            if name in results
+        ):
+            right.update(place.outputs)
     for place in reversed(places[:-1]):
-        read = any(right.intersection(other.outputs) and set(place.outputs).intersection(other.inputs) for other in places)
-        if read or any(name in results and _is_right(place, name, values, truths) for name in place.outputs):
+        if any(right.intersection(other.outputs) and set(place.outputs).intersection(other.inputs) for other in places):
             right.update(place.outputs)
     doubtful = [place for place in places if not right.intersection(place.outputs)]
     unsure = {name for place in doubtful for name in place.outputs}
@@ -212,13 +222,8 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     return (first, *(place for place in reversed(doubtful) if place is not first))
 
 
-def _is_right(place: Place, name: str, values: Mapping[str, Array], truths: Sequence[Array]) -> bool:
-    """Says whether a value is a shape, or among torch's; one that only repeats what its node reads is no proof that the node is right."""
-    value = values[name]
-    if value.dtype == np.int64 and value.ndim <= 1 and value.size <= _MOST_AXES:
-        return True
-    repeated = [_plain(values[one]) for one in place.inputs if one in values]
-    return _is_among(value, truths) and (place.op in _SHAPERS or not _is_among(value, repeated))
+def _is_shape(value: Array) -> bool:
+    return value.dtype == np.int64 and value.ndim <= 1 and value.size <= _MOST_AXES
 
 
 def _is_among(result: Array, truths: Sequence[Array]) -> bool:

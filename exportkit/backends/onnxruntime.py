@@ -78,7 +78,7 @@ class OnnxRuntime:
     """`onnxruntime.InferenceSession` with the optimisations that serving has, on one thread.
 
     Attributes:
-        ort_library: a library of custom operators to register; by default the one that the artifact brings along.
+        ort_library: a library of custom operators to register; an artifact never brings native code along.
     """
 
     formats: tuple[str, ...] = ("onnx",)
@@ -95,9 +95,10 @@ class OnnxRuntime:
             import onnxruntime
         large = sum((folder / name).stat().st_size for name in artifact.files) > _LARGE
         options = session_options(onnxruntime, large=large)
-        library = self.ort_library or artifact.facts.get("ort_library")
-        if library:
-            _register(options, folder / library)
+        if self.ort_library:
+            _register(options, Path(self.ort_library))
+        elif needed := artifact.facts.get("ort_library"):
+            raise RunError(f"needs {needed}, the library of its custom operators", todo="Name it with --ort-library FILE.")
         session, notice = _open(onnxruntime, folder / artifact.files[0], options, device, large=large)
         _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
         _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])

@@ -3,21 +3,25 @@
 import contextlib
 import copy
 import functools
+import importlib
 import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import onnx
 import onnx_ir
 import torch
 
-from exportkit.capture import Captures, Options, symbol_at, without_paths
+from exportkit.capture import Captures, Options, refuse_short_trace, symbol_at, without_paths
+from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
+from exportkit.reach import refuse_short_reach
 from exportkit.spec import Artifact, TensorSpec
 
 _INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
@@ -61,6 +65,13 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
     return _convert(captures.exported(), captures, folder, options, "exported")
 
 
+def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
+    """Converts the network with its loops and branches kept."""
+    program = captures.lifted()
+    with guardless():
+        return _convert(program, captures, folder, options, "lifted")
+
+
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the exported program after what ONNX lacks is spelled out."""
     return _convert(captures.simplified(), captures, folder, options, "simplified")
@@ -68,16 +79,19 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
     """Returns the program that torch's exporter writes out for a strategy, whose nodes name the ONNX values."""
-    program = {"exported": captures.exported, "simplified": captures.simplified}[strategy]()
-    return _translate(program, options).exported_program
+    program = {"exported": captures.exported, "lifted": captures.lifted, "simplified": captures.simplified}[strategy]()
+    with guardless() if strategy == "lifted" else contextlib.nullcontext():
+        return _translate(program, options).exported_program
 
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+    _refuse_complex(captures)
+    refuse_short_reach(captures.live, captures.symbols, program)
     return _finish(_translate(program, options).model, captures, folder, options, strategy)
 
 
 def _translate(program: Any, options: Options) -> Any:
-    with _quiet():
+    with _quiet(), _one_version():
         converted = torch.onnx.export(
             program,
             dynamo=True,
@@ -95,11 +109,13 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
+    refuse_short_trace(captures)
     return _write_legacy(captures.traced(flat=True), captures, folder, options, "traced")
 
 
 def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     """Converts TorchScript with the exporter that keeps its loops (torch deprecates it; it ends at opset 20)."""
+    _refuse_complex(captures)
     args, kwargs = captures.arguments()
     names = list(captures.inputs)
     axes = {name: {axis: symbol for (one, axis), symbol in symbol_at(captures.symbols).items() if one == name} for name in names}
@@ -124,6 +140,16 @@ def _write_legacy(module: Any, captures: Captures, folder: Path, options: Option
     return artifact
 
 
+def _refuse_complex(captures: Captures) -> None:
+    """Refuses complex inputs and outputs: exporters write pairs of floats in their place, which is another signature."""
+    network = captures.live.network
+    instead = {"input": "Take real and imaginary parts on a last axis of two", "output": "Return torch.view_as_real() of it"}
+    for what, specs in (("input", network.inputs), ("output", network.outputs)):
+        for spec in specs:
+            if spec.dtype.startswith("complex"):
+                raise ExportError(f"{what} {spec.name} is {spec.dtype}, onnxruntime has no complex tensors", todo=f"{instead[what]}.")
+
+
 def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     """Names the inputs, outputs and dimensions, takes the author's paths out, and writes the file."""
     graph = model.graph
@@ -145,9 +171,16 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
         )
     oldest = _oldest_runtime(opset, version, options.target)
     operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
-    _refuse_unknown(model, options)
+    foreign = _foreign(model)
+    if foreign and not options.ort_library:
+        raise ExportError(
+            f"onnxruntime has no operator {foreign[0]}",
+            todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
+        )
     files = _save(model, captures.name, folder)
     facts = {"opset": opset, "ir_version": version, "oldest_onnxruntime": oldest, "operators": dict(sorted(operators.items()))}
+    if foreign:
+        facts["ort_library"] = Path(str(options.ort_library)).name
     inputs, outputs = _signature(folder / files[0])
     return Artifact("onnx", files, strategy, inputs, outputs, facts)
 
@@ -234,14 +267,11 @@ def _oldest_runtime(opset: int, version: int, target: str | None) -> str:
     return oldest
 
 
-def _refuse_unknown(model: onnx_ir.Model, options: Options) -> None:
-    known = {(function.domain, function.name) for function in model.functions.values()}
-    for node in model.graph.all_nodes():
-        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in known and not options.ort_library:
-            raise ExportError(
-                f"onnxruntime has no operator {node.domain}::{node.op_type}",
-                todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
-            )
+def _foreign(model: onnx_ir.Model) -> list[str]:
+    """Lists the operators that neither onnxruntime nor the model itself defines."""
+    own = {(function.domain, function.name) for function in model.functions.values()}
+    used = {(node.domain, node.op_type) for node in model.graph.all_nodes()}
+    return sorted(f"{domain}::{name}" for domain, name in used - own if domain not in _KNOWN_DOMAINS)
 
 
 def _save(model: onnx_ir.Model, name: str, folder: Path) -> tuple[str, ...]:
@@ -268,6 +298,22 @@ def _spec(value: Any) -> TensorSpec:
 
 
 @contextlib.contextmanager
+def _one_version() -> Iterator[None]:
+    """Gives calls of loop bodies the version that the bodies have: torch 2.13 writes the opset's, and fails where one lies in another."""
+    hop = importlib.import_module("torch.onnx._internal.exporter._torchlib.ops.hop")
+    call = hop.call_op
+
+    def call_op(name: str, *args: Any, **kwargs: Any) -> Any:
+        outputs = call(name, *args, **kwargs)
+        if kwargs.get("_domain") and outputs:
+            outputs[0].producer().version = 1
+        return outputs
+
+    with mock.patch.object(hop, "call_op", call_op):
+        yield
+
+
+@contextlib.contextmanager
 def _quiet() -> Any:
     """Keeps the exporters' own words off the log: what they mean stands in the verdict."""
     level = logging.root.manager.disable
@@ -285,6 +331,7 @@ class Onnx:
     suffix: str = ".onnx"
     strategies: tuple[tuple[str, Any], ...] = (
         ("exported", write_exported),
+        ("lifted", write_lifted),
         ("simplified", write_simplified),
         ("scripted", write_scripted),
         ("traced", write_traced),

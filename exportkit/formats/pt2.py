@@ -8,11 +8,17 @@ import torch
 from torch.export import ExportedProgram
 
 from exportkit.capture import Captures, Options, signature_of
+from exportkit.reach import reach
 from exportkit.spec import Artifact
 
 
 def write_exported(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001 - every strategy's signature
     return _save(captures.exported(), captures, folder, "exported")
+
+
+def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    """Keeps loops and branches."""
+    return _save(captures.lifted(), captures, folder, "lifted")
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
@@ -25,14 +31,21 @@ def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: 
     file = f"{captures.name}.pt2"
     torch.export.save(program, folder / file)
     loaded = torch.export.load(folder / file)
-    ranges = {str(symbol): str(bounds) for symbol, bounds in loaded.range_constraints.items()}
-    return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), {"ranges": ranges})
+    facts = {
+        "ranges": {str(symbol): str(bounds) for symbol, bounds in loaded.range_constraints.items()},
+        "reach": reach(captures.live, captures.symbols, loaded),
+    }
+    return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), facts)
 
 
 @dataclass(frozen=True, slots=True)
 class Pt2:
     suffix: str = ".pt2"
-    strategies: tuple[tuple[str, Any], ...] = (("exported", write_exported), ("simplified", write_simplified))
+    strategies: tuple[tuple[str, Any], ...] = (
+        ("exported", write_exported),
+        ("lifted", write_lifted),
+        ("simplified", write_simplified),
+    )
 
 
 PLUGIN = Pt2()

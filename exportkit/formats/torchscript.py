@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from exportkit.capture import Captures, Options
+from exportkit.capture import Captures, Options, refuse_short_trace
 from exportkit.spec import Artifact
 
 
@@ -15,10 +15,12 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    refuse_short_trace(captures)
     return _save(captures.traced(), captures.name, folder, "traced")
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
+    refuse_short_trace(captures)
     return _save(captures.traced_export(), captures.name, folder, "simplified")
 
 

@@ -209,7 +209,7 @@ def _evidence(formats: Sequence[Summary]) -> Iterator[str]:
 def _cases(cases: Mapping[str, int]) -> str:
     sizes = f"{_count(cases['sizes'], 'size')} the export never saw" if cases.get("sizes") else "the example's sizes only"
     more = [f"{cases['outside']} more outside the domain"] if cases.get("outside") else []
-    more += [f"{cases['dropped']} dropped, as eager itself fails there"] if cases.get("dropped") else []
+    more += [f"{cases['dropped']} dropped"] if cases.get("dropped") else []
     return ", ".join([f"{_count(cases['inside'], 'case')} at {sizes}", *more])
 
 
@@ -249,7 +249,8 @@ def _all_notes(summary: Summary) -> Iterator[tuple[str, str, str]]:
 
 def _failure(one: Summary) -> str:
     value, limit = _number(one["value"]), _number(one["limit"])
-    return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed"
+    more = f" (and too large on {_count(one['cases'] - 1, 'more case')})" if one["cases"] > 1 else ""
+    return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed{more}"
 
 
 def _place(finding: Summary) -> str:

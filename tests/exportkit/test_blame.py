@@ -56,7 +56,7 @@ class Exported:
         survey = reference.survey(holder)
         network = replace(holder.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         proof = reference.build(holder, survey.symbols, survey.cases[:6], folder)
-        trial = replace(proof.trial, budgets=judge.weigh(folder, proof.weighed, proof.outputs))
+        trial = replace(proof.trial, budgets=judge.weigh(folder, proof.weighed, proof.outputs, narrow=proof.narrow))
         return replace(network, outputs=proof.outputs), trial
 
     def spoiled(self, change):
@@ -230,7 +230,7 @@ class Looped(Exported):
         outputs = (TensorSpec("output", "float32", eager.shape),)
         arrays = {"input/x": holder.example["x"].numpy(), "eager/output": eager, "oracle/output": eager.astype(np.float64)}
         golden.write(folder / "example.safetensors", {f"example/{name}": value for name, value in arrays.items()})
-        trial = Trial(folder, (Case("example", {}, "example", "inside", 0),), judge.weigh(folder, ["example"], outputs))
+        trial = Trial(folder, (Case("example", {}, "example", "inside", 0),), judge.weigh(folder, ["example"], outputs, narrow=False))
         return replace(holder.network, outputs=outputs), trial
 
 

@@ -75,3 +75,21 @@ def test_declared_dimensions_keep_their_names_and_bounds():
 def test_a_declaration_that_cannot_be_is_refused(shapes, words):
     with pytest.raises(LoadError, match=words):
         found(lambda net, x: net.parts[0](x), torch.randn(4, 8), shapes=shapes, parts=[nn.Linear(8, 2)])
+
+
+def test_a_size_at_which_eager_returns_another_form_is_not_one_that_varies():
+    def function(net, x):
+        return x[0] if x.shape[0] == 1 else x
+
+    _, symbols = found(function, torch.randn(3, 2))
+    assert {symbol.name: symbol.low for symbol in symbols} == {"batch": 2, "x_1": 1}
+
+
+def test_eager_may_refuse_values_between_those_of_the_example():
+    def function(net, x):
+        if (x == 0).any():
+            raise ZeroDivisionError
+        return 12 // x
+
+    names, _ = found(function, torch.tensor([-3, 2, 1, -1]))
+    assert list(names) == ["x_0"]

@@ -151,3 +151,29 @@ def test_the_limits_follow_the_dtype(dtype):
     near, far = ([(o * (1 + k * unit)).astype(dtype) for o in oracles] for k in (1, 64))
     assert judge(cases, near)
     assert not judge(cases, far)
+
+
+def test_a_case_on_which_eager_errs_much_loosens_nothing_for_the_others():
+    oracles = [RNG.standard_normal((8, 16)) for _ in range(6)]
+    cases = samples(oracles)
+    wild = [(oracles[5] * (1 + 1e-4 * np.random.default_rng(n).standard_normal((8, 16)))).astype(np.float32) for n in range(6)]
+    cases[5] = Sample("case-5", wild[0], oracles[5], tuple(wild[1:5]))
+    honest = [case.eager for case in cases]
+    assert judge(cases, [*honest[:5], wild[5]])
+    assert not judge(cases, [(oracles[0] * (1 + 1e-5)).astype(np.float32), *honest[1:]])
+    assert not judge(cases, [*honest[:5], (oracles[5] * 1.01).astype(np.float32)])
+
+
+def test_a_case_that_was_never_weighed_fails():
+    cases = samples([RNG.standard_normal((4, 4)) for _ in range(3)])
+    budget = evidence.weigh(cases, "float32")
+    stranger = Sample("stranger", cases[0].eager, cases[0].oracle, ())
+    measurements, _ = evidence.measure("out", budget, stranger, cases[0].eager)
+    assert not all(one.passed for one in measurements)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_sixteen_bits_inside_are_evidence_where_the_network_is_known_to_compute_so(narrow):
+    oracles = [RNG.standard_normal(200) for _ in range(4)]
+    coarse = [Sample(f"case-{n}", o.astype(np.float16).astype(np.float32) * 1.002, o, ()) for n, o in enumerate(oracles)]
+    assert bool(evidence.weigh(coarse, "float32", narrow=narrow).dropped) is not narrow

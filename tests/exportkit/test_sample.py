@@ -11,8 +11,8 @@ BATCH = Symbol("batch", (("x", 0, 0),), 4)
 LENGTH = Symbol("length", (("x", 1, 0), ("mask", 1, 0)), 6)
 
 
-def case(seed=5, **sizes):
-    return Case("drawn", sizes, "like", "inside", seed)
+def case(seed=5, kind="like", **sizes):
+    return Case("drawn", sizes, kind, "inside", seed)
 
 
 def network(*symbols):
@@ -34,13 +34,14 @@ def test_axes_take_their_symbols_size_and_offset():
 
 def test_plan_holds_one_a_prime_and_a_larger_size_and_each_dimension_alone():
     cases = sample.plan(network(BATCH, LENGTH), checks=2)
-    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in cases if one.kind == "like"]
+    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in cases if one.drawn]
     assert any(1 in size for size in sizes)
     assert any(batch > 4 and length > 6 for batch, length in sizes)
     assert any(batch != 4 and length == 6 for batch, length in sizes)
     assert any(batch == 4 and length != 6 for batch, length in sizes)
     assert sum(one.kind == "check" for one in cases) == 2
     assert sum(one.domain == "inside" for one in cases) >= 8
+    assert {"like", "small", "large", "edges", "ties"} <= {one.kind for one in cases if one.drawn}
     assert {"zeros", "huge", "nan", "masked"} <= {one.kind for one in cases if one.domain == "outside"}
 
 
@@ -107,3 +108,66 @@ def test_empty_and_scalar_examples_are_drawn(example):
     drawn = sample.draw_one("x", example, (), case())
     assert drawn.shape == example.shape
     assert drawn.dtype == example.dtype
+
+
+@pytest.mark.parametrize("example", [torch.randn(40, 30), torch.rand(40, 30) + 0.5], ids=["of either sign", "positive"])
+def test_values_come_close_together_at_the_ends_of_the_range_and_alike(example):
+    like, small, edges, ties = (sample.draw_one("x", example, (), case(kind=kind)) for kind in ("like", "small", "edges", "ties"))
+    assert small.std() < like.std() / 10
+    assert set(edges.unique().tolist()) == {example.min().item(), example.max().item()}
+    assert len(ties.unique()) < 20
+    if example.min() > 0:
+        assert all(drawn.min() >= example.min() and drawn.max() <= example.max() for drawn in (like, small, edges, ties))
+
+
+def test_values_of_either_sign_also_come_far_apart_and_tie_with_zero():
+    example = torch.randn(40, 30)
+    assert sample.draw_one("x", example, (), case(kind="large")).std() > 2 * example.std()
+    assert (sample.draw_one("x", example, (), case(kind="ties")) == 0).any()
+
+
+def test_integers_come_all_alike_at_the_ends_of_their_range_and_few():
+    ids = torch.randint(3, 80, (10, 20))
+    small, edges, ties = (sample.draw_one("ids", ids, (), case(kind=kind)) for kind in ("small", "edges", "ties"))
+    assert len(small.unique()) == 1
+    assert set(edges.unique().tolist()) == {int(ids.min()), int(ids.max())}
+    assert len(ties.unique()) <= 3
+    assert min(small.min(), ties.min()) >= ids.min()
+    assert max(small.max(), ties.max()) <= ids.max()
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.arange(6) < torch.tensor([[6], [4], [1]]), torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1]]).bool()], ids=["prefixes", "any"]
+)
+def test_masks_come_with_one_on_in_each_row_and_all_on(mask):
+    assert (sample.draw_one("mask", mask, (), case(kind="small")).sum(-1) == 1).all()
+    assert sample.draw_one("mask", mask, (), case(kind="edges")).all()
+
+
+def test_each_dimension_is_tried_far_beyond_the_example_and_at_the_largest_size_asked_for():
+    bounded = Symbol("length", (("x", 1, 0), ("mask", 1, 0)), 6, high=90, declared=True)
+    sizes = [(one.sizes["batch"], one.sizes["length"]) for one in sample.plan(network(BATCH, bounded), checks=0) if one.drawn]
+    assert any(batch > 100 and length == 6 for batch, length in sizes)
+    assert (4, 90) in sizes
+    assert max(length for _, length in sizes) == 90
+
+
+def test_a_dummy_of_zeros_is_drawn_with_ones_too_and_a_lone_flag_with_both_values():
+    ids = [sample.draw_one("ids", torch.zeros(1, 6, dtype=torch.int64), (), case(seed)) for seed in range(4)]
+    assert {int(value) for one in ids for value in one.flatten()} == {0, 1}
+    flags = [sample.draw_one("flag", torch.tensor([True]), (), case(seed)) for seed in range(20)]
+    assert {bool(flag) for flag in flags} == {True, False}
+
+
+def test_whole_numbers_stay_whole_and_resampled_values_are_the_examples_own():
+    grades = torch.tensor([[1.0, 5, 3], [2, 2, 4]])
+    for kind in ("like", "small", "large", "edges", "ties"):
+        drawn = sample.draw_one("x", grades, (), case(kind=kind))
+        assert torch.equal(drawn, drawn.round())
+    divisors = torch.tensor([-3, 7, 2, -1])
+    assert set(sample.draw_one("x", divisors, (), case(kind="resampled")).tolist()) <= set(divisors.tolist())
+
+
+def test_an_integer_that_is_no_index_does_not_leave_the_examples_range():
+    rows = Symbol("rows", (("x", 0, 0),), 8)
+    assert sample.draw_one("x", torch.tensor([2, 7, 3, 4, 5, 6, 2, 3]), (rows,), case(rows=1)).item() >= 2

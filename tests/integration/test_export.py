@@ -223,6 +223,24 @@ def test_operators_written_in_python_are_traced_through(exportkit, tmp_path, net
     assert np.allclose(onnxruntime.InferenceSession(f"{file}.onnx").run(None, {"x": x.numpy()})[0], want, atol=1e-5)
 
 
+def test_an_operator_of_a_library_runs_where_the_library_is_named(exportkit, tmp_path):
+    extensions = pytest.importorskip("onnxruntime_extensions")
+    library = shutil.copy(extensions.get_library_path(), tmp_path / "own_ops.so").name
+    net = NETS / "library_op.py"
+    refused = exportkit("export", net, "--format", "onnx")
+    assert refused.returncode == 1
+    assert "ai.onnx.contrib::Inverse" in refused.stdout
+    assert "--ort-library" in refused.stdout
+    done = exportkit("export", net, "--format", "onnx", "--ort-library", library)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "artifacts" / "library_op"
+    without = exportkit("check", folder)
+    assert without.returncode == 1
+    assert "own_ops.so" in without.stdout
+    assert exportkit("check", folder, "--ort-library", library).returncode == 0
+    assert exportkit("check", folder, "--ort-library", "gone.so").returncode == 2
+
+
 def test_doctor_names_versions_devices_and_providers(exportkit):
     done = exportkit("doctor")
     assert done.returncode == 0, done.stderr
@@ -230,3 +248,25 @@ def test_doctor_names_versions_devices_and_providers(exportkit):
         assert word in done.stdout
     told = json.loads(exportkit("doctor", "--json").stdout)
     assert told["providers"]["CPUExecutionProvider"] == ""
+
+
+def test_a_complex_output_is_proven_where_the_runtime_has_them_and_named_where_not(exportkit, tmp_path):
+    net = tmp_path / "spectrum.py"
+    net.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n        return torch.fft.fft(x)\n\n\n"
+        "model, example_inputs = Net(), torch.randn(2, 4)\n"
+    )
+    done = exportkit("export", net)
+    assert done.returncode == 1
+    assert "output output is complex64, onnxruntime has no complex tensors" in " ".join(done.stdout.split())
+    assert done.stdout.rstrip().endswith("--format torchscript,pt2")
+
+
+def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_path):
+    done = exportkit("export", NETS / "bounded_context.py", "--format", "pt2,onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "this artifact takes up to 64" in " ".join(done.stdout.split())  # the .pt2, which says so when it is called, too
+    x = torch.randn(2, 200, 8)
+    session = onnxruntime.InferenceSession(tmp_path / "artifacts" / "bounded_context" / "bounded_context.onnx")
+    whole, end = (session.run(None, {"x": one.numpy()})[0] for one in (x, x[:, -64:]))
+    assert np.allclose(whole, end, atol=1e-5)

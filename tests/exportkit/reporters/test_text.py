@@ -109,8 +109,7 @@ tagger  from net.py (tagger, 1,234,567 parameters)
   pt2          exported  pt2          passed   1.3x of 5x  3.1e-07  2.2e-06  5.0 MiB      2.3
   onnx         exported  onnxruntime  passed   1.3x of 5x  3.1e-07  2.2e-06  5.0 MiB      2.3
 
-  Compared on 9 cases at 4 sizes the export never saw, 5 more outside the domain, 2 dropped, as
-    eager itself fails there.
+  Compared on 9 cases at 4 sizes the export never saw, 5 more outside the domain, 2 dropped.
   Error is that of the worst output (logits): a multiple of eager PyTorch's own rounding error, and
     the most allowed.
 
@@ -155,11 +154,10 @@ def test_what_a_refusal_says_is_not_said_again(summary):
 
 
 def test_a_failed_number_states_output_case_and_limit(summary):
-    failure = {"case": "like-3", "output": "logits", "metric": "largest error / eager's", "value": 81.234, "limit": 5.0}
+    failure = {"case": "like-3", "output": "logits", "metric": "largest error / eager's", "value": 81.234, "limit": 5.0, "cases": 3}
     summary["formats"][0]["verdicts"] = [verdict("torchscript", "failed", failures=[failure])]
-    assert "failed: logits on like-3: largest error / eager's is 81.2, at most 5 is allowed [torchscript]" in TEXT.render(
-        summary, width=200
-    )
+    want = "logits on like-3: largest error / eager's is 81.2, at most 5 is allowed (and too large on 2 more cases) [torchscript]"
+    assert f"failed: {want}" in TEXT.render(summary, width=200)
 
 
 def test_the_same_finding_of_several_formats_is_told_once_and_errors_come_first(summary):

@@ -1,0 +1,170 @@
+"""Reads and writes of tensors at places that a loop computes: gathers, narrowed views, and copies with one part replaced."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from exportkit.control_flow.scalars import as_size, as_tensor, beside, is_tensor, same_shape
+from exportkit.errors import ExportError
+
+_ENDLESS = 2**63 - 1
+Step = tuple[Any, ...]
+
+
+def select(x: torch.Tensor, dim: int, index: Any, nonnegative: bool = False) -> torch.Tensor:
+    """Takes `x[..., index, ...]`.
+
+    Args:
+        nonnegative: the index is known to be no less than 0, so that it need not count from the end.
+    """
+    if not is_tensor(index):
+        return x.select(dim, index)
+    place = index if nonnegative else _from_start(index, x.shape[dim])
+    return x.index_select(dim, place.reshape(1)).squeeze(dim)
+
+
+def rows(x: torch.Tensor, dim: int, index: torch.Tensor, nonnegative: bool) -> torch.Tensor:
+    """Takes `x[..., index[k], ...]` for each k, stacked along a new first axis."""
+    place = index if nonnegative else _from_start(index, x.shape[dim])
+    return x.index_select(dim, place).movedim(dim, 0)
+
+
+def element(x: torch.Tensor, indices: Sequence[Any], nonnegative: bool = False) -> torch.Tensor:
+    """Takes `x[i, j, ...]` with one gather."""
+    if not any(map(is_tensor, indices)):
+        for index in indices:
+            x = x.select(0, index)
+        return x
+    places = [as_tensor(index) if nonnegative else _from_start(index, x.shape[axis]) for axis, index in enumerate(indices)]
+    return torch.ops.aten.index.Tensor(x, places)  # type: ignore[no-any-return]
+
+
+def window(x: torch.Tensor, dim: int, start: Any, width: int, nonnegative: bool = False) -> torch.Tensor:
+    """Takes `x[..., start:start + width, ...]`, all of which must be there."""
+    if not is_tensor(start):
+        return x.narrow(dim, start, width)
+    first = start if nonnegative else _from_start(start, x.shape[dim])
+    return x.index_select(dim, first.reshape(1) + torch.arange(width))
+
+
+def cut(x: torch.Tensor, dim: int, start: Any, end: Any, step: int) -> torch.Tensor:
+    """Takes `x[..., start:end:step, ...]`, with bounds that may be computed from tensors."""
+    if not is_tensor(start) and not is_tensor(end):
+        return torch.ops.aten.slice.Tensor(x, dim, start, None if _is_endless(end) else end, step)  # type: ignore[no-any-return]
+    size = x.shape[dim]
+    first = 0 if start is None else as_size(_bound(start, size))
+    last = size if end is None or _is_endless(end) else as_size(_bound(end, size))
+    torch._check(last <= size)  # noqa: SLF001 - torch's own way to tell the exporter
+    torch._check(first <= last)  # noqa: SLF001
+    part = x.narrow(dim, first, last - first)
+    return part if step == 1 else torch.ops.aten.slice.Tensor(part, dim, 0, None, step)
+
+
+def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:
+    """Returns `base` with the part that `steps` lead to replaced by `value`.
+
+    Args:
+        steps: views from the base on, each an operator's name and its arguments: (("select", 0, i), ("slice", 1, 2, 5, 1)).
+
+    Raises:
+        ExportError: a step is a view that cannot be written through.
+    """
+    steps = [step for step in steps if not _takes_all(step)]
+    if not steps:
+        filled = value if is_tensor(value) and value.dim() else torch.as_tensor(beside(base, as_tensor(value)))
+        filled = filled.to(base.dtype)
+        return filled if same_shape(filled, base) else filled.expand(base.shape)
+    if len(steps) > 1 and all(step[0] == "select" and step[1] == 0 for step in steps):
+        return _put_element(base, steps, value)
+    step, rest = steps[0], steps[1:]
+    name, arguments = step[0], step[1:]
+    if name == "select":
+        return _put_row(base, arguments, rest, value)
+    if name in ("slice", "narrow"):
+        return _put_slice(base, arguments if name == "slice" else (arguments[0], arguments[1], arguments[1] + arguments[2], 1), rest, value)
+    if name not in _BACK:
+        raise ExportError(f"writes in place through a view made by {name}", todo="Write into the tensor itself, by index.")
+    back: Callable[..., torch.Tensor] = _BACK[name]
+    return back(put(getattr(base, name)(*arguments), rest, value), base, arguments)
+
+
+_BACK: dict[str, Any] = {
+    "unsqueeze": lambda x, _, a: x.squeeze(a[0]),
+    "squeeze": lambda x, base, _: x.reshape(base.shape),
+    "transpose": lambda x, _, a: x.transpose(*a),
+    "t": lambda x, _base, _a: x.t(),
+    "view": lambda x, base, _: x.reshape(base.shape),
+    "reshape": lambda x, base, _: x.reshape(base.shape),
+    "flatten": lambda x, base, _: x.reshape(base.shape),
+    "permute": lambda x, _, a: x.permute([list(a[0]).index(axis) for axis in range(len(a[0]))]),
+    "movedim": lambda x, _, a: x.movedim(a[1], a[0]),
+    "detach": lambda x, _base, _a: x,
+    "alias": lambda x, _base, _a: x,
+}
+
+
+def _put_element(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:
+    places = tuple(_place(base, axis, step[2:]) for axis, step in enumerate(steps))
+    part = put(base[(0,) * len(steps)] if not is_tensor(value) else _shaped(base, len(steps)), (), value)
+    return base.index_put(places, part.unsqueeze(0))
+
+
+def _shaped(base: torch.Tensor, axes: int) -> torch.Tensor:
+    return base.new_empty(base.shape[axes:])
+
+
+def _put_row(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: Any) -> torch.Tensor:
+    dim = arguments[0]
+    old = select(base, dim, *arguments[1:]) if rest else _shaped(base.movedim(dim, 0), 1)
+    new = put(old, rest, value)
+    if not is_tensor(arguments[1]) and not isinstance(arguments[1], torch.SymInt):
+        return base.select_scatter(new, dim, arguments[1])
+    return base.index_copy(dim, _place(base, dim, arguments[1:]), new.unsqueeze(dim))
+
+
+def _put_slice(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: Any) -> torch.Tensor:
+    dim, start, end, step = arguments
+    old = cut(base, dim, start, end, step)
+    new = put(old, rest, value)
+    if not is_tensor(start) and not is_tensor(end):
+        return base.slice_scatter(new, dim, start, None if _is_endless(end) else end, step)
+    first = as_size(_bound(0 if start is None else start, base.shape[dim]))
+    return base.index_copy(dim, torch.arange(new.shape[dim]) * step + first, new)
+
+
+def _place(base: torch.Tensor, dim: int, index: Step) -> torch.Tensor:
+    known = len(index) > 1 and index[1]
+    return (as_tensor(index[0]) if known else _from_start(index[0], base.shape[dim])).reshape(1)
+
+
+def _from_start(index: Any, size: Any) -> torch.Tensor:
+    """Counts a negative index from the end."""
+    if not is_tensor(index):
+        return as_tensor(index if not isinstance(index, int) or index >= 0 else index + size)
+    return torch.where(index < 0, index + size, index)
+
+
+def _bound(index: Any, size: Any) -> Any:
+    """Moves a slice's bound into the tensor, as Python does."""
+    if not is_tensor(index):
+        return index if not isinstance(index, int) or index >= 0 else size + index
+    return torch.clamp(torch.minimum(_from_start(index, size), as_tensor(size)), min=0)
+
+
+def _is_endless(end: Any) -> bool:
+    return isinstance(end, int) and end >= _ENDLESS
+
+
+def _takes_all(step: Step) -> bool:
+    return step[0] == "slice" and step[2] in (None, 0) and (step[3] is None or _is_endless(step[3])) and step[4] == 1
+
+
+def masked_put(base: torch.Tensor, indices: Sequence[Any], value: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
+    """Does `x[mask] = v` with a select where it can: a mask over the first axes, and a value of one element."""
+    if len(indices) == 1 and indices[0] is not None and indices[0].dtype == torch.bool and value.dim() == 0 and not accumulate:
+        mask = indices[0]
+        for _ in range(base.dim() - mask.dim()):
+            mask = mask.unsqueeze(-1)
+        return torch.where(mask, value.to(base.dtype), base)
+    return torch.ops.aten.index_put.default(base, indices, value, accumulate)  # type: ignore[no-any-return]

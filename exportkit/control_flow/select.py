@@ -1,0 +1,151 @@
+"""Which modules of a network need lifting: those whose own source has a loop or a branch that hangs on sizes or values."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from exportkit.control_flow.graph import is_endless, place_of
+from exportkit.errors import ExportError
+
+_STATEMENTS = (ast.For, ast.While, ast.If, ast.IfExp, ast.ListComp)
+_FROM_TENSORS = frozenset({
+    "aten::Bool", "aten::Int", "aten::Float", "aten::item", "aten::is_nonzero", "aten::IntImplicit", "aten::FloatImplicit",
+})  # fmt: skip
+_FROM_SIZES = frozenset({
+    "aten::size", "aten::len", "aten::numel",
+})  # fmt: skip
+_HELPERS = 8  # functions that call functions: followed so deep
+
+
+def modules_to_lift(network: nn.Module) -> dict[str, Any]:
+    """Maps the names of the outermost modules with control flow of their own to those modules, scripted.
+
+    Raises:
+        ExportError: there is none, or TorchScript takes none of them.
+    """
+    refused: list[ExportError] = []
+    found = dict(_visit(network, "", refused))
+    if not found:
+        raise refused[0] if refused else ExportError("there is no loop or branch to lift")
+    return found
+
+
+def has_control_flow(network: nn.Module) -> bool:
+    """Says whether the source of a network has loops or branches of its own; those over its own layers count too."""
+    return isinstance(network, torch.jit.ScriptModule) or any(_places(type(module)) for module in network.modules())
+
+
+def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator[tuple[str, Any]]:
+    if isinstance(module, torch.jit.ScriptModule):
+        yield name, module
+        return
+    places = _places(type(module))
+    if places:
+        try:
+            scripted = torch.jit.script(module)
+        except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
+            if _has_loop(type(module)):
+                refused.append(_refusal(error, module, name, places))
+        else:
+            if places & set(_dynamic_places(scripted.inlined_graph)):
+                yield name, scripted
+                return
+    for child, part in module.named_children():
+        yield from _visit(part, f"{name}.{child}" if name else child, refused)
+
+
+def _refusal(error: Exception, module: nn.Module, name: str, places: set[str]) -> ExportError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    where = place_of(str(error)) or min(places)
+    told = f"{name or 'the network'} ({type(module).__name__}) has a loop or branch, and TorchScript does not take it"
+    return ExportError(
+        f"{told}: {lines[0][:200] if lines else type(error).__name__}",
+        where=where,
+        todo="Move the loop into a module of its own, written as torch.jit.script takes it.",
+    )
+
+
+def _dynamic_places(block: Any) -> Iterator[str]:
+    """Yields the user's lines of loops of unknown length, and of branches on tensors or sizes."""
+    for node in block.nodes():
+        if node.kind() == "prim::Loop":
+            trip, going = node.inputsAt(0).node(), next(next(node.blocks()).outputs()).node()
+            known = trip.kind() == "prim::Constant" and not is_endless(trip.output().toIValue())
+            if not (known and going.kind() == "prim::Constant"):
+                yield place_of(node.sourceRange())
+        elif node.kind() == "prim::If" and _is_dynamic(node):
+            yield place_of(node.sourceRange())
+        for inner in node.blocks():
+            yield from _dynamic_places(inner)
+
+
+def _is_dynamic(node: Any) -> bool:
+    """Says whether a branch hangs on a tensor; or on a size, where it does more than to raise."""
+    kinds = set(_sources(node.inputsAt(0).node(), set()))
+    works = any(
+        one.kind() not in ("prim::RaiseException", "prim::Constant", "aten::format") for block in node.blocks() for one in block.nodes()
+    )
+    return bool(kinds & _FROM_TENSORS) or (works and bool(kinds & _FROM_SIZES))
+
+
+def _sources(node: Any, seen: set[Any]) -> Iterator[str]:
+    if node in seen or len(seen) > 200:  # noqa: PLR2004 - a condition that hangs on more than that is dynamic anyhow
+        return
+    seen.add(node)
+    yield node.kind()
+    for value in node.inputs():
+        yield from _sources(value.node(), seen)
+
+
+def _places(kind: type) -> set[str]:
+    """Lists the lines of the control flow in a class's own forward, and in the methods and functions that it calls."""
+    return {place for place, _ in _statements(kind)}
+
+
+def _has_loop(kind: type) -> bool:
+    return any(issubclass(statement, ast.For | ast.While) for _, statement in _statements(kind))
+
+
+_KNOWN: dict[type, list[tuple[str, type]]] = {}
+
+
+def _statements(kind: type) -> list[tuple[str, type]]:
+    if kind not in _KNOWN:
+        found: list[tuple[str, type]] = []
+        if not kind.__module__.startswith("torch.nn."):  # torch's own layers, which torch.export knows
+            for function in _functions(kind):
+                found += _in_source(function)
+        _KNOWN[kind] = found
+    return _KNOWN[kind]
+
+
+def _functions(kind: type) -> list[Callable[..., Any]]:
+    """Lists forward and what it calls, as far as names tell."""
+    seen: dict[Any, None] = {}
+    waiting: list[tuple[Any, int]] = [(getattr(kind, "forward", None), 0)]
+    while waiting:
+        function, depth = waiting.pop()
+        function = inspect.unwrap(function) if callable(function) else function
+        if not inspect.isfunction(function) or function in seen or depth > _HELPERS or function.__module__.startswith("torch."):
+            continue
+        seen[function] = None
+        for name in [*function.__code__.co_names, *function.__code__.co_freevars]:
+            found = (getattr(kind, name, None), function.__globals__.get(name))
+            waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
+    return list(seen)
+
+
+def _in_source(function: Callable[..., Any]) -> list[tuple[str, type]]:
+    try:
+        lines, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError, IndentationError):
+        return []
+    file = Path(inspect.getsourcefile(function) or "").name
+    return [(f"{file}:{first + node.lineno - 1}", type(node)) for node in ast.walk(tree) if isinstance(node, _STATEMENTS)]

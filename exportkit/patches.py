@@ -1,0 +1,76 @@
+"""Stand-ins for torch's own modules while a network is captured, where exporters record something else than eager computes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import transformer
+
+
+@contextlib.contextmanager
+def as_eager_computes() -> Iterator[None]:
+    """Makes the captures of a block hold what eager computes. TorchScript's compiler needs none of it: it reads the source."""
+    encoder, detect = nn.TransformerEncoder.forward, transformer._detect_is_causal_mask  # noqa: SLF001 - torch 2.11 to 2.13 have it there
+
+    def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return _encode(encoder, self, src, *args, **kwargs)
+
+    with _fused_attention_off():
+        nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
+        transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
+        try:
+            yield
+        finally:
+            nn.TransformerEncoder.forward = encoder  # type: ignore[method-assign]
+            transformer._detect_is_causal_mask = detect  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def _fused_attention_off() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+def _encode(
+    plain: Any,
+    encoder: nn.TransformerEncoder,
+    src: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    src_key_padding_mask: torch.Tensor | None = None,
+    is_causal: bool | None = None,
+) -> torch.Tensor:
+    """Runs the plain layers, then zeroes the padded places, as eager's path over nested tensors does, before the last norm.
+
+    Eager takes that path in eval mode for a padding mask whose padding is on the right in every row; the condition on the values
+    becomes a part of the graph.
+    """
+    if src_key_padding_mask is None or mask is not None or src.dim() != 3 or not _takes_nested(encoder):  # noqa: PLR2004 - batched
+        return plain(encoder, src, mask, src_key_padding_mask, is_causal)  # type: ignore[no-any-return]
+    norm, encoder.norm = encoder.norm, None
+    try:
+        output = plain(encoder, src, mask, src_key_padding_mask, is_causal)
+    finally:
+        encoder.norm = norm
+    keep = src_key_padding_mask.logical_not()  # of a float mask, too: 0 is kept, -inf is not
+    padded = ~keep
+    if getattr(encoder, "mask_check", True):
+        places = torch.arange(keep.shape[1], device=keep.device)
+        padded = padded & (keep == (places < keep.sum(1, keepdim=True))).all()
+    output = output.masked_fill(padded.unsqueeze(-1), 0.0)
+    return output if norm is None else norm(output)  # type: ignore[no-any-return]
+
+
+def _takes_nested(encoder: nn.TransformerEncoder) -> bool:
+    first: Any = encoder.layers[0]
+    return bool(getattr(encoder, "use_nested_tensor", False)) and first.self_attn.batch_first and not first.training
+
+
+def _trust_the_caller(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001
+    """Leaves a mask a mask: torch compares its values with a causal one, which a capture would bake; the result is the same."""
+    return bool(is_causal)

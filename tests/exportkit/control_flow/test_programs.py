@@ -1,0 +1,110 @@
+"""Lifted programs against eager: as generated source, as a .pt2, as ONNX; at lengths that the export never saw."""
+
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+from exportkit.control_flow import guardless, lift
+from exportkit.formats.onnx import _one_version
+
+_FILE = Path(__file__).parents[2] / "samples" / "control_flow" / "programs.py"
+_SPEC = importlib.util.spec_from_file_location("lift_programs", _FILE)
+programs = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(programs)
+PROGRAMS = programs.PROGRAMS
+# Each a way of its own through the ONNX exporter: scan in cond, while, nested loops, a list with room, branches.
+IN_ONNX = (
+    "GatedCell",
+    "ZeroSteps",
+    "WarpTable",
+    "Continue",
+    "EarlyReturn",
+    "NumbersCarried",
+    "Decisions",
+    "History",
+    "GrowsByCat",
+    "WhileAppends",
+)
+
+
+def exported(program, module):
+    inputs = program.draw(program.lengths[0])
+    shapes = tuple(dict.fromkeys(range(value.dim()), Dim.AUTO) for value in inputs)
+    with guardless(), torch.no_grad():
+        return torch.export.export(module, inputs, dynamic_shapes=shapes)
+
+
+def assert_same(got, want):
+    got, want = pytree.tree_leaves(got), pytree.tree_leaves(want)
+    assert len(got) == len(want)
+    for one, other in zip(got, want, strict=True):
+        torch.testing.assert_close(
+            torch.as_tensor(one), torch.as_tensor(other), check_dtype=isinstance(other, torch.Tensor), rtol=1e-5, atol=1e-5
+        )
+
+
+def cases(program):
+    for number, length in enumerate(program.lengths):
+        torch.manual_seed(number)
+        yield program.draw(length)
+
+
+@pytest.fixture(autouse=True)
+def _steady():
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its exporters
+        yield
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_lifted_program_is_right_at_every_length(name):
+    program = PROGRAMS[name]
+    network = program.network().eval()
+    module = lift(network)
+    file = io.BytesIO()
+    torch.export.save(exported(program, module), file)
+    file.seek(0)
+    loaded = torch.export.load(file).module()
+    with torch.no_grad():
+        for inputs in cases(program):
+            want = network(*(value.clone() for value in inputs))
+            assert_same(module(*(value.clone() for value in inputs)), want)
+            assert_same(loaded(*inputs), want)
+
+
+@pytest.mark.parametrize("name", IN_ONNX)
+def test_a_lifted_program_is_right_in_onnxruntime(name):
+    program = PROGRAMS[name]
+    network = program.network().eval()
+    program_made = exported(program, lift(network))
+    with guardless(), _one_version():
+        made = torch.onnx.export(program_made, dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    for inputs in cases(program):
+        with torch.no_grad():
+            want = network(*(value.clone() for value in inputs))
+        assert_same(
+            list(map(torch.from_numpy, map(_array, session.run(None, dict(zip(names, map(torch.Tensor.numpy, inputs), strict=True)))))),
+            want,
+        )
+
+
+def _array(value):
+    return value.copy()
+
+
+def test_the_source_names_the_users_lines():
+    source = lift(PROGRAMS["GatedCell"].network().eval()).lifted_source
+    assert "def forward(self, x):" in source
+    assert "loops.repeat(" in source
+    assert "# programs.py:" in source

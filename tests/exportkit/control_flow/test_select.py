@@ -1,0 +1,78 @@
+"""Which modules of a network are lifted, and that the rest of it is left alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from exportkit.control_flow import lifted
+from exportkit.control_flow.select import has_control_flow, modules_to_lift
+from exportkit.errors import ExportError
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x):
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return h
+
+
+class Layers(nn.Module):
+    """A loop over layers is none over data."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4), Recurrent()])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Unscriptable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Layers()
+
+    def forward(self, *args, **kwargs):
+        return {"result": self.inner(*args, **kwargs)}
+
+
+class UnscriptableLoop(nn.Module):
+    def forward(self, x, *rest):
+        for t in range(x.shape[0]):
+            x = x + rest[0] * t
+        return x
+
+
+def test_only_the_module_with_the_loop_is_lifted():
+    network = Unscriptable().eval()
+    assert list(modules_to_lift(network)) == ["inner.layers.1"]
+    before = network.inner.layers[1]
+    changed = lifted(network)
+    assert hasattr(changed.inner.layers[1], "lifted_source")
+    assert network.inner.layers[1] is before
+    assert changed.inner.layers[0] is network.inner.layers[0]
+    assert changed.state_dict().keys() == network.state_dict().keys()
+    x = torch.randn(2, 5, 4)
+    torch.testing.assert_close(changed(x)["result"], network(x)["result"])
+
+
+def test_a_network_without_control_flow_has_nothing_to_lift():
+    network = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 4))
+    assert not has_control_flow(network)
+    with pytest.raises(ExportError, match="no loop or branch"):
+        lifted(network)
+
+
+def test_a_loop_that_torchscript_does_not_take_is_named():
+    with pytest.raises(ExportError) as caught:
+        lifted(UnscriptableLoop())
+    assert caught.value.where.startswith("test_select.py:")
+    assert "UnscriptableLoop" in caught.value.what
+    assert "TorchScript" in caught.value.what

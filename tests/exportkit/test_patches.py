@@ -1,0 +1,64 @@
+"""What is captured of torch's own modules computes what eager does."""
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from exportkit.patches import as_eager_computes
+
+pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # eager's fused path makes one
+
+
+class Encoder(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, nn.LayerNorm(8) if norm else None)
+
+    def forward(self, x, padding):
+        return self.encoder(x, src_key_padding_mask=padding)
+
+
+def padding_of(*lengths, size):
+    return torch.arange(size) >= torch.tensor(lengths).unsqueeze(1)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+def test_padded_places_of_a_transformer_encoder_are_zeroed_where_eager_does(norm, kind):
+    torch.manual_seed(0)
+    net = Encoder(norm).eval()
+    masks = [
+        padding_of(4, 2, 3, size=4),
+        padding_of(1, 5, 7, size=7),
+        torch.tensor([[True, False, False], [False, True, False]]),  # padding on the left: eager leaves it
+        padding_of(1, size=1),
+    ]
+    masks = [mask if kind == "bool" else torch.zeros(mask.shape).masked_fill(mask, -torch.inf) for mask in masks]
+    inputs = [(torch.randn(*mask.shape, 8), mask) for mask in masks]
+    with torch.no_grad():
+        with as_eager_computes():
+            program = torch.export.export(net, inputs[0], dynamic_shapes=({0: Dim.AUTO, 1: Dim.AUTO},) * 2)
+        for x, padding in inputs:
+            assert torch.allclose(program.module(check_guards=False)(x, padding), net(x, padding), atol=1e-5)
+
+
+def test_a_causal_mask_stays_a_mask():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    causal = nn.Transformer.generate_square_subsequent_mask(5)
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        with as_eager_computes():
+            program = torch.export.export(net, (x, causal))
+        for mask in (causal, torch.zeros(5, 5)):
+            assert torch.allclose(program.module()(x, mask), net(x, mask), atol=1e-5)
+
+
+def test_torch_is_left_as_it_was():
+    forward = nn.TransformerEncoder.forward
+    with pytest.raises(ZeroDivisionError), as_eager_computes():
+        _ = 1 / 0
+    assert nn.TransformerEncoder.forward is forward
+    assert torch.backends.mha.get_fastpath_enabled()

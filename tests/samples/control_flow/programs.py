@@ -1,0 +1,672 @@
+"""Small networks, each with one construct of Python that must stay alive in an artifact."""
+
+from dataclasses import dataclass
+from typing import Any, Callable, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network, how to draw its inputs at a length, and the lengths to try; the first is what it is exported with."""
+
+    network: Callable[[], nn.Module]
+    draw: Callable[[int], Tuple[Tensor, ...]]
+    lengths: Tuple[int, ...]
+
+
+PROGRAMS: dict[str, Program] = {}
+
+
+def rows(n: int) -> Tuple[Tensor, ...]:
+    return (torch.randn(n, 4),)
+
+
+def batch(n: int) -> Tuple[Tensor, ...]:
+    return (torch.randn(2, n, 4),)
+
+
+def square(n: int) -> Tuple[Tensor, ...]:
+    return (torch.rand(n, n + 2),)
+
+
+def program(draw: Callable[[int], Tuple[Tensor, ...]] = rows, lengths: Tuple[int, ...] = (5, 1, 13)) -> Any:
+    def register(kind: Any) -> Any:
+        PROGRAMS[kind.__name__] = Program(kind, draw, lengths)
+        return kind
+
+    return register
+
+
+# ---- for, its ranges and what it carries
+
+
+@program(batch)
+class GatedCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gate, self.new = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = torch.zeros_like(x[:, 0])
+        outputs = []
+        for t in range(x.size(1)):
+            z = torch.sigmoid(self.gate(x[:, t]))
+            h = (1 - z) * h + z * torch.tanh(self.new(x[:, t]) + h)
+            outputs.append(h)
+        return torch.stack(outputs, dim=1), h
+
+
+@program(batch)
+class LstmCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTMCell(4, 3)
+
+    def forward(self, x):
+        state = (torch.zeros(x.shape[0], 3), torch.zeros(x.shape[0], 3))
+        outputs: List[Tensor] = []
+        for t in range(x.shape[1]):
+            state = self.cell(x[:, t], state)
+            outputs.append(state[0])
+        return torch.stack(outputs, 1), state
+
+
+@program()
+class StartStep(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for t in range(1, x.shape[0], 2):
+            h = h * 0.5 + x[t]
+        return h
+
+
+@program(batch)
+class Backwards(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(x.shape[0], 4)
+        out = torch.zeros_like(x)
+        for t in range(x.shape[1] - 1, -1, -1):
+            h = h * 0.5 + x[:, t]
+            out[:, t] = h
+        return out
+
+
+@program()
+class OverRows(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for row in x:
+            h = torch.tanh(h + row)
+        return h
+
+
+@program(lambda n: (torch.randn(n, 4), torch.randn(n, 4)))
+class ZipEnumerate(nn.Module):
+    def forward(self, x, y):
+        h = torch.zeros_like(x[0])
+        out: List[Tensor] = []
+        for i, (a, b) in enumerate(zip(x, y)):
+            h = h * 0.5 + a * b * i
+            out.append(h)
+        return torch.stack(out), out[-1]
+
+
+@program(lengths=(5, 0, 1, 9))
+class ZeroSteps(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(x.shape[1])
+        out = [h]
+        for t in range(x.shape[0]):
+            h = h * 0.5 + x[t]
+            out.append(h)
+        return torch.stack(out), h
+
+
+@program(lengths=(6, 2, 13))
+class Neighbours(nn.Module):
+    def forward(self, x):
+        out = torch.zeros_like(x)
+        for t in range(1, x.shape[0] - 1):
+            out[t] = x[t - 1] + 2 * x[t] - x[t + 1]
+        return out
+
+
+@program(batch, (6, 3, 11))
+class Window(nn.Module):
+    def forward(self, x):
+        out = []
+        for t in range(x.shape[1] - 2):
+            out.append(x[:, t : t + 3].mean(1))
+        return torch.stack(out, 1)
+
+
+@program(batch)
+class Prefix(nn.Module):
+    def forward(self, x):
+        out = []
+        for t in range(x.shape[1]):
+            out.append(x[:, : t + 1].mean(1))
+        return torch.stack(out, 1)
+
+
+@program()
+class NumbersCarried(nn.Module):
+    def forward(self, x):
+        weight, count, seen, total = 1.0, 0, False, torch.zeros(4)
+        for t in range(x.shape[0]):
+            total = total + weight * x[t]
+            weight = weight * 0.5
+            if t % 2 == 0:
+                count += 1
+            seen = seen or bool(x[t, 0] > 1)
+        return total / x.shape[0], count, weight, torch.tensor(seen)
+
+
+@program()
+class BestSoFar(nn.Module):
+    def forward(self, x):
+        best, where = x[0].sum(), 0
+        for t in range(x.shape[0]):
+            value = x[t].sum()
+            if value > best:
+                best, where = value, t
+        return best, where, x[where]
+
+
+@program(lambda n: (torch.randn(n, 4), torch.randint(0, 3, (n,))))
+class IndexFromTensor(nn.Module):
+    def forward(self, x, group):
+        out = torch.zeros(3, 4)
+        for t in range(x.shape[0]):
+            k = int(group[t])
+            out[k] += x[t]
+        return out
+
+
+@program()
+class Optionally(nn.Module):
+    def forward(self, x):
+        h: Optional[Tensor] = None
+        for t in range(x.shape[0]):
+            if h is None:
+                h = x[t]
+            else:
+                h = torch.tanh(h + x[t])
+        return h
+
+
+@program()
+class BroadcastStart(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(1)
+        for t in range(x.shape[0]):
+            h = h + x[t]
+        return h
+
+
+def blend(h: Tensor, x: Tensor, share: float) -> Tensor:
+    return share * h + (1 - share) * x
+
+
+@program(batch)
+class FreeFunction(nn.Module):
+    def forward(self, x):
+        h = x.new_zeros(x.shape[0], 4)
+        for t in range(x.shape[1]):
+            h = blend(h, x[:, t], 0.75)
+        return h
+
+
+@program()
+class PowerIteration(nn.Module):
+    def forward(self, x):
+        square = x.t() @ x + torch.eye(4)
+        v = torch.ones(4)
+        for _ in range(x.shape[0]):
+            v = square @ v
+            v = v / v.norm()
+        return v
+
+
+@program(lambda n: (torch.randn(2, n, 4), torch.rand(2, n) > 0.3))
+class MaskedCell(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def forward(self, x, mask):
+        h = torch.zeros(x.shape[0], 4)
+        for t in range(x.shape[1]):
+            new = self.cell(x[:, t], h)
+            h = torch.where(mask[:, t].unsqueeze(-1), new, h)
+        return h
+
+
+@program(lambda n: (torch.randn(2, n, 3), torch.randint(0, 3, (2, n)), torch.cat([torch.ones(2, 1), torch.rand(2, n - 1)], 1) > 0.4))
+class Crf(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.start, self.step = nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3, 3))
+
+    def forward(self, emissions, tags, mask):
+        score = self.start + emissions[:, 0]
+        path = self.start[tags[:, 0]] + emissions[:, 0].gather(1, tags[:, :1]).squeeze(1)
+        for t in range(1, emissions.shape[1]):
+            new = torch.logsumexp(score.unsqueeze(2) + self.step + emissions[:, t].unsqueeze(1), 1)
+            score = torch.where(mask[:, t].unsqueeze(1), new, score)
+            path = path + (self.step[tags[:, t - 1], tags[:, t]] + emissions[:, t].gather(1, tags[:, t : t + 1]).squeeze(1)) * mask[:, t]
+        return path - torch.logsumexp(score, 1)
+
+
+@program(batch)
+class Viterbi(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, emissions):
+        score = emissions[:, 0]
+        back = []
+        for t in range(1, emissions.shape[1]):
+            best, index = (score.unsqueeze(2) + self.step).max(1)
+            score = best + emissions[:, t]
+            back.append(index)
+        tag = score.argmax(1)
+        path = [tag]
+        for t in range(len(back) - 1, -1, -1):
+            tag = back[t].gather(1, tag.unsqueeze(1)).squeeze(1)
+            path.append(tag)
+        path.reverse()
+        return torch.stack(path, 1), score.max(1)[0]
+
+
+# ---- lists
+
+
+@program(batch)
+class TwoListsTwice(nn.Module):
+    def forward(self, x):
+        a, b = [], []
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = h + x[:, t]
+            a.append(h)
+            b.append(h.sum(1))
+            a.append(x[:, t])
+        return torch.stack(a, 1), torch.cat(b, 0), a[-1], a[-2]
+
+
+@program(batch)
+class ReadsItsList(nn.Module):
+    def forward(self, x):
+        states = [torch.zeros_like(x[:, 0])]
+        for t in range(x.shape[1]):
+            states.append(torch.tanh(states[-1] + x[:, t]))
+        return torch.stack(states[1:], 1)
+
+
+@program()
+class History(nn.Module):
+    def forward(self, x):
+        states = [x[0]]
+        for t in range(1, x.shape[0]):
+            past = torch.stack(states)
+            weights = torch.softmax(past @ x[t], 0)
+            states.append(weights @ past + x[t])
+        return torch.stack(states)
+
+
+@program()
+class ListOfNumbers(nn.Module):
+    def forward(self, x):
+        picks: List[int] = []
+        for t in range(x.shape[0]):
+            picks.append(int(x[t].argmax()))
+        return torch.tensor(picks), len(picks)
+
+
+@program(square, (4, 2, 7))
+class InnerListStacked(nn.Module):
+    def forward(self, x):
+        table = []
+        h = x[0, 0] * 0
+        for i in range(x.shape[0]):
+            line = []
+            for j in range(x.shape[1]):
+                h = torch.tanh(h + x[i, j])
+                line.append(h)
+            table.append(torch.stack(line))
+        return torch.stack(table)
+
+
+@program(square, (4, 2, 7))
+class InnerAppendToOuterList(nn.Module):
+    def forward(self, x):
+        out = []
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                out.append(x[i, j] * (i - j))
+        return torch.stack(out).reshape(x.shape)
+
+
+@program()
+class AppendUnderIf(nn.Module):
+    def forward(self, x):
+        out = [x[0]]
+        for t in range(1, x.shape[0]):
+            if x[t].sum() > 0:
+                out.append(x[t])
+        return torch.stack(out)
+
+
+# ---- in-place writes
+
+
+@program()
+class AugmentedWrite(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            h += x[t]
+            if h.sum() > 1:
+                h *= 0.5
+        return h
+
+
+@program()
+class WritesThroughViews(nn.Module):
+    def forward(self, x):
+        y = x.clone()
+        row = y[0]
+        for t in range(1, x.shape[0]):
+            row += y[t]
+            y[t, 1:3] = row[0:2]
+        return y, row
+
+
+@program()
+class Columns(nn.Module):
+    def forward(self, x):
+        y = x.clone()
+        for t in range(1, x.shape[0]):
+            y[t, 0] = y[t - 1, 0] + x[t, 1]
+            y[t, 1:] *= 0.5
+        return y
+
+
+@program()
+class MaskedWrite(nn.Module):
+    def forward(self, x):
+        y = x.clone()
+        for t in range(x.shape[0]):
+            row = y[t]
+            row[row < 0] = 0.25
+        return y
+
+
+@program(square, (4, 2, 7))
+class WarpTable(nn.Module):
+    def forward(self, cost):
+        n, m = cost.shape[0], cost.shape[1]
+        dp = torch.full((n + 1, m + 1), float("inf"))
+        dp[0, 0] = 0.0
+        for i in range(n):
+            for j in range(m):
+                dp[i + 1, j + 1] = cost[i, j] + torch.min(torch.min(dp[i, j + 1], dp[i + 1, j]), dp[i, j])
+        return dp[n, m], dp
+
+
+@program(square, (4, 2, 7))
+class Triangle(nn.Module):
+    def forward(self, cost):
+        dp = torch.zeros_like(cost)
+        for i in range(1, cost.shape[0]):
+            for j in range(i):
+                dp[i, j] = dp[i - 1, j] + cost[i, j]
+        return dp
+
+
+@program(lambda n: (torch.randint(0, 3, (n,)), torch.randint(0, 3, (n + 1,))), (4, 2, 7))
+class CommonSubsequence(nn.Module):
+    def forward(self, a, b):
+        n, m = a.shape[0], b.shape[0]
+        dp = torch.zeros(n + 1, m + 1, dtype=torch.int64)
+        for i in range(1, n + 1):
+            for j in range(1, m + 1):
+                if a[i - 1] == b[j - 1]:
+                    dp[i, j] = dp[i - 1, j - 1] + 1
+                else:
+                    dp[i, j] = torch.maximum(dp[i - 1, j], dp[i, j - 1])
+        return dp[n, m]
+
+
+@program(lambda n: (torch.rand(n, n),), (4, 2, 6))
+class ShortestPaths(nn.Module):
+    def forward(self, d):
+        d = d.clone()
+        n = d.shape[0]
+        for k in range(n):
+            for i in range(n):
+                d[i] = torch.minimum(d[i], d[i, k] + d[k])
+        return d
+
+
+@program(lambda n: (torch.randint(1, 4, (n,)), torch.rand(n)))
+class Knapsack(nn.Module):
+    def forward(self, weight, value):
+        best = torch.zeros(9)
+        for i in range(weight.shape[0]):
+            w = int(weight[i])
+            for c in range(8, w - 1, -1):
+                best[c] = torch.maximum(best[c], best[c - w] + value[i])
+        return best
+
+
+@program(lambda n: (torch.randn(n),))
+class BubbleSort(nn.Module):
+    def forward(self, x):
+        y = x.clone()
+        n = y.shape[0]
+        for i in range(n):
+            for j in range(n - 1 - i):
+                if y[j] > y[j + 1]:
+                    kept = y[j].clone()
+                    y[j] = y[j + 1]
+                    y[j + 1] = kept
+        return y
+
+
+# ---- while, break, continue, early return, if
+
+
+@program()
+class WhileBoth(nn.Module):
+    def forward(self, x):
+        k = 0
+        while bool(x.abs().max() > 0.1) and k < 10:
+            x = x * 0.5
+            k += 1
+        return x, k
+
+
+@program()
+class Newton(nn.Module):
+    def forward(self, x):
+        y = x.abs() + 1
+        error = torch.ones(())
+        while error > 1e-4:
+            new = 0.5 * (y + (x.abs() + 1) / y)
+            error = (new - y).abs().max()
+            y = new
+        return y
+
+
+@program()
+class UnevenSteps(nn.Module):
+    def forward(self, x):
+        i = 0
+        total = torch.zeros_like(x[0])
+        while i < x.shape[0]:
+            total = total + x[i]
+            if total.sum() > 0:
+                i += 2
+            else:
+                i += 1
+        return total
+
+
+@program(lambda n: (torch.randn(n).sort()[0],), (5, 1, 13))
+class Bisection(nn.Module):
+    def forward(self, x):
+        low, high = 0, x.shape[0]
+        while low < high:
+            middle = (low + high) // 2
+            if x[middle] < 0.0:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+@program()
+class WhileAppends(nn.Module):
+    def forward(self, x):
+        out = []
+        y = x
+        while bool(y.abs().max() > 0.1):
+            y = y * 0.5
+            out.append(y.sum())
+        return torch.stack(out)
+
+
+@program()
+class Break(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        out = []
+        for t in range(x.shape[0]):
+            h = h + x[t]
+            out.append(h)
+            if h.sum() > 2:
+                break
+        return torch.stack(out), h
+
+
+@program()
+class Continue(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        out = [h]
+        for t in range(x.shape[0]):
+            if x[t, 0] < 0:
+                continue
+            h = h * 0.5 + x[t]
+            out.append(h)
+        return torch.stack(out)
+
+
+@program()
+class EarlyReturn(nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            h = h + x[t]
+            if h.sum() > 2:
+                return h * 2, t
+        return h, -1
+
+
+@program(square, (4, 2, 7))
+class InnerBreak(nn.Module):
+    def forward(self, x):
+        total = torch.zeros(x.shape[0])
+        for i in range(x.shape[0]):
+            a = x[i, 0] * 0
+            for j in range(x.shape[1]):
+                a = a + x[i, j]
+                if a > 1:
+                    break
+            total[i] = a
+        return total
+
+
+@program()
+class Decisions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        h, k = torch.zeros_like(x[0]), 0
+        for t in range(x.shape[0]):
+            if x[t].sum() > 1:
+                h = torch.tanh(self.up(h) + x[t])
+                k += 1
+            elif h.sum() > 1:
+                h = self.down(h)
+            else:
+                h = h - x[t]
+        return h, k
+
+
+@program()
+class BranchOutsideLoops(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            y = x * 2
+            for t in range(x.shape[0]):
+                y = y + x[t]
+        else:
+            y = x - 1
+        return y
+
+
+@program()
+class BranchOnSize(nn.Module):
+    def forward(self, x):
+        if x.shape[0] > 3:
+            return x.sum(0)
+        return x.mean(0) * 2
+
+
+@program(lambda n: (torch.rand(n, 4), torch.rand(n)), (6, 1, 11))
+class Suppression(nn.Module):
+    def forward(self, boxes, scores):
+        left = torch.ones_like(scores, dtype=torch.bool)
+        keep: List[Tensor] = []
+        while bool(left.any()) and len(keep) < 4:
+            i = torch.where(left, scores, torch.full_like(scores, -1.0)).argmax()
+            keep.append(i)
+            near = (boxes - boxes[i]).abs().sum(1) < 0.5
+            left = left & ~near
+        return torch.stack(keep)
+
+
+@program(batch)
+class GrowsByCat(nn.Module):
+    def forward(self, x):
+        h = x[:, :1]
+        for t in range(1, x.shape[1]):
+            h = torch.cat([h, x[:, t : t + 1] + h[:, -1:]], 1)
+        return h
+
+
+@program(lambda n: (torch.randint(0, 6, (2, n)),))
+class GreedyDecode(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.cell, self.out = nn.Embedding(6, 4), nn.GRUCell(4, 4), nn.Linear(4, 6)
+
+    def forward(self, prompt):
+        h = torch.zeros(prompt.shape[0], 4)
+        for t in range(prompt.shape[1]):
+            h = self.cell(self.embed(prompt[:, t]), h)
+        token = self.out(h).argmax(-1)
+        tokens = [token]
+        for _ in range(6):
+            h = self.cell(self.embed(token), h)
+            token = self.out(h).argmax(-1)
+            tokens.append(token)
+        return torch.stack(tokens, 1)
