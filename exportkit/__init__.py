@@ -56,6 +56,7 @@ def export(  # noqa: PLR0913 - one argument an option
     strict: bool = False,
     keep_partial: bool = False,
     golden_from_user: bool = False,
+    repro: str | None = None,
 ) -> Verdict:
     """Exports a network and proves its artifacts equal to eager PyTorch.
 
@@ -79,6 +80,7 @@ def export(  # noqa: PLR0913 - one argument an option
         strict: warnings fail.
         keep_partial: publish what is proven as NAME.partial where a format fails.
         golden_from_user: store the example, too.
+        repro: a folder for the node that makes ONNX fail, alone and ready to run.
 
     Returns:
         The verdict; `verdict.folder` is None where nothing was published.
@@ -96,7 +98,7 @@ def export(  # noqa: PLR0913 - one argument an option
         raise LoadError(f"a {type(net).__name__} comes without example inputs", todo="Call exportkit.export(model, example_inputs).")
     request = Request(
         str(net) if as_file else type(net).__name__, str(to), name, tuple(formats), tuple(inputs), weights, provider,
-        opset, target, ort_library, timeout, memory, strict, keep_partial, golden_from_user,
+        opset, target, ort_library, timeout, memory, strict, keep_partial, golden_from_user, repro,
     )  # fmt: skip
     with Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
         if isinstance(net, str | Path):
@@ -106,8 +108,11 @@ def export(  # noqa: PLR0913 - one argument an option
         return pipeline.export(request, server, given=Given(net, example_inputs, dynamic_shapes, check_inputs))
 
 
-def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None = None) -> Verdict:
+def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None = None, repro: str | None = None) -> Verdict:
     """Checks an artifact folder: digests, then parity of every artifact with its golden cases.
+
+    Args:
+        repro: a folder for the node that makes ONNX fail, alone and ready to run.
 
     Raises:
         StoreError: a file is missing, extra or changed.
@@ -116,4 +121,4 @@ def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None 
     from exportkit.worker import Host
 
     with Host.start(()) as server:
-        return pipeline.check(Path(folder), server, provider, ort_library)
+        return pipeline.check(Path(folder), server, provider, ort_library, repro=repro)

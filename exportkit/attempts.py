@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exportkit import store
+from exportkit import blame, store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
-from exportkit.messages import Evidence, Result
-from exportkit.spec import Artifact, Finding, Network, Report
+from exportkit.messages import Evidence, Result, Scene
+from exportkit.spec import Artifact, Finding, Network, Report, Severity
 from exportkit.worker import Host, Limits
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Bench:
         server: forks judges; it never saw the network.
         holder: forks exporters; it holds the network.
         evidence: the cases and eager's own error, once they are computed.
+        repro: where the failing node of an ONNX artifact goes.
         seconds: what making and judging took, added up as they run.
     """
 
@@ -44,6 +45,7 @@ class Bench:
     ort_library: str | None
     evidence: "Future[Evidence]"
     seconds: dict[str, float] = field(default_factory=dict)
+    repro: str | None = None
 
     def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
         """Makes and proves formats that share a capture; the first strategy of each in one child."""
@@ -58,7 +60,7 @@ class Bench:
         Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
         """
         earlier: list[tuple[str, str]] = []
-        failed: tuple[Report, ...] = ()
+        failed: list[_Failed] = []
         kept: list[Made] = []
         strategies = first.strategies
         for place, variant in _plan(len(strategies), network):
@@ -76,15 +78,40 @@ class Bench:
                 kept.append(made)
                 earlier.append((strategies[place], f"fixes {', '.join(made.lost)}"))
             elif made.good or (made.outcome == "undetermined" and not kept):
-                return made
+                return self.with_blame(made, failed)
             else:
-                failed = failed or reports
+                failed.append(_Failed(folder, result, variant, reports))
                 earlier.append((strategies[place], _why(reports)))
         if kept:
             best = min(kept, key=lambda made: len(made.lost))
             others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
-            return replace(best, earlier=others, seconds=time.monotonic() - started)
-        return Made(name, None, failed, tuple(earlier), _together(earlier), time.monotonic() - started)
+            return self.with_blame(replace(best, earlier=others, seconds=time.monotonic() - started), failed)
+        reports = _with(_telling(failed).reports, self.blame(_telling(failed)), "error") if failed else ()
+        return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
+
+    def with_blame(self, made: Made, failed: Sequence["_Failed"]) -> Made:
+        """Adds to what is proven why an earlier attempt was not, where the user asked for its failing node."""
+        if not failed or not self.repro:
+            return made
+        return replace(made, reports=_with(made.reports, self.blame(_telling(failed)), "note"))
+
+    def blame(self, failed: "_Failed") -> tuple[Finding, ...]:
+        """Says which node of a failed ONNX artifact is at fault."""
+        artifact, proof = failed.artifact, self.evidence.result()
+        if artifact.format != "onnx":
+            return ()
+        network = replace(failed.network, outputs=proof.outputs)
+        library = Path(self.ort_library).absolute() if self.ort_library else None
+        scene = Scene(failed.folder, artifact, network, proof.trial, self.provider, library, failed.folder / "blame")
+        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.ort_library)
+        stage = f"exporting {artifact.files[0]} again"
+        return blame.explain(
+            scene,
+            failed.reports,
+            self.repro,
+            blame.Tracer(self.server, self.limits, self.listen),
+            lambda: self.holder.hold(*call, limits=self.limits, stage=stage, on_event=self.listen)[1],
+        )
 
     def make(self, wanted: Sequence[tuple[str, int]], network: Network) -> dict[str, Result]:
         """Makes artifacts in one child; where it dies, each in a child of its own, so that a crash costs one format only."""
@@ -145,6 +172,24 @@ class Bench:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    folder: Path
+    artifact: Artifact
+    network: Network
+    reports: tuple[Report, ...]
+
+
+def _telling(failed: Sequence[_Failed]) -> _Failed:
+    """Takes the first attempt that ran and gave wrong values, else the first."""
+    return next((one for one in failed if any(not m.passed for report in one.reports for m in report.measurements)), failed[0])
+
+
+def _with(reports: tuple[Report, ...], findings: Iterable[Finding], severity: Severity) -> tuple[Report, ...]:
+    told = (replace(one, severity=severity) for one in findings)
+    return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:

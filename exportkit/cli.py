@@ -3,6 +3,7 @@
 import shlex
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -26,6 +27,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.
 Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
 Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
+Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's own traceback with an error.")]
 
 
@@ -47,6 +49,7 @@ def export(  # noqa: PLR0913 - one argument an option
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,
     keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,
     golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,
+    repro: Repro = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
 ) -> None:
@@ -55,7 +58,7 @@ def export(  # noqa: PLR0913 - one argument an option
         Request(
             net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
             opset=opset, target=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
-            strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user,
+            strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user, repro=_place(repro, net, nets),
         )
         for net in nets
     ]  # fmt: skip
@@ -74,6 +77,7 @@ def check(
     provider: Provider = "cpu",
     ort_library: Library = None,
     timeout: Timeout = 300.0,
+    repro: Repro = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
 ) -> None:
@@ -81,7 +85,12 @@ def check(
     limits = Limits(timeout)
     with Host.start(()) as server, _Progress(quiet=as_json) as progress:
         outcomes = [
-            _told(str(folder), lambda f=folder: pipeline.check(f, server, provider, ort_library, limits, progress.listen(str(f))))
+            _told(
+                str(folder),
+                lambda f=folder: pipeline.check(
+                    f, server, provider, ort_library, limits, progress.listen(str(f)), _place(repro, f.name, folders)
+                ),
+            )
             for folder in folders
         ]
     _print(outcomes, as_json=as_json, traceback=traceback)
@@ -152,6 +161,11 @@ def _formats(text: str) -> tuple[str, ...]:
     if unknown or not chosen:
         raise typer.BadParameter(f"{', '.join(unknown) or 'nothing'} is no format; there are {', '.join(FORMATS)}", param_hint="--format")
     return chosen
+
+
+def _place(repro: str | None, name: str, targets: Sequence[object]) -> str | None:
+    """Gives each of several networks a folder of its own."""
+    return repro if repro is None or len(targets) == 1 else str(Path(repro) / Path(name.replace(":", ".")).name)
 
 
 def _attempt(request: Request, server: Host, progress: _Progress) -> dict[str, Any]:

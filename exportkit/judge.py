@@ -64,17 +64,15 @@ def judge_golden(
     folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]
 ) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
+    return judge_all(folder, artifact, network, device, ort_library, golden_trial(folder, data), probing=False)
+
+
+def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
+    """Reads a published folder's cases back."""
     cases = tuple(Case(**case) for case in data["cases"] if case["name"] not in data["left_out"])
     budgets = {name: read_budget(budget) for name, budget in data["budgets"].items()}
-    trial = Trial(
-        folder / data["file"],
-        cases,
-        budgets,
-        data["raising"],
-        len(data["left_out"]),
-        {name: Accept(**one) for name, one in data["accept"].items()},
-    )
-    return judge_all(folder, artifact, network, device, ort_library, trial, probing=False)
+    accept = {name: Accept(**one) for name, one in data["accept"].items()}
+    return Trial(folder / data["file"], cases, budgets, data["raising"], len(data["left_out"]), accept)
 
 
 def judge(session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial) -> Report:

@@ -34,13 +34,8 @@ def make(
         opset: the ONNX opset to write, None for the exporter's own.
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
     """
-    torch.set_num_threads(1)
-    live.network = network
-    inputs = _capture_inputs(live, network)
-    names = tuple(spec.name for spec in network.outputs)
-    captures = Captures(live, inputs, network.symbols, names)
+    captures, options = prepare(live, network, opset, target, ort_library)
     branching = has_control_flow(live.module)
-    options = Options(opset, live.onnx_translations, target, ort_library)
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
         plugin, names = plugins.load("formats", name), strategies(name)
@@ -54,6 +49,14 @@ def make(
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
             made[name] = Result(ExportError(_deepest(error)), names, branching)
     return made
+
+
+def prepare(live: Live, network: Network, opset: int | None, target: str | None, ort_library: str | None) -> tuple[Captures, Options]:
+    """Readies the captures of a network: at the same sizes and on the same values whenever it is asked."""
+    torch.set_num_threads(1)
+    live.network = network
+    captures = Captures(live, _capture_inputs(live, network), network.symbols, tuple(spec.name for spec in network.outputs))
+    return captures, Options(opset, live.onnx_translations, target, ort_library)
 
 
 def _capture_inputs(live: Live, network: Network) -> dict[str, torch.Tensor]:

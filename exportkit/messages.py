@@ -137,3 +137,103 @@ class Result:
     made: Artifact | ExportKitError
     strategies: tuple[str, ...]
     control_flow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An ONNX node, and where it comes from in torch.
+
+    Attributes:
+        outputs: names of the values that it writes; `inputs` of those that it reads, "" for one left out.
+        module: the dotted name of the torch module; "" for the network's own forward, or where nothing is known.
+        kind: the module's class.
+        operator: torch's operator; "" where nothing is known.
+        where: "net.py:12", the user's line; `code` is its text.
+    """
+
+    name: str
+    op: str
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    module: str = ""
+    kind: str = ""
+    operator: str = ""
+    where: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """How far one value lies from what it should be.
+
+    Attributes:
+        times: error as a multiple of eager's own rounding error there; infinite where integers, shapes or NaN patterns differ.
+        relative: root mean square error over root mean square of the value.
+        largest: largest absolute error; `size` is the largest value.
+        text: what differs, where no number tells.
+    """
+
+    times: float
+    relative: float = 0.0
+    largest: float = 0.0
+    size: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every step of a search for a fault needs.
+
+    Attributes:
+        folder: where the artifact's files lie; `scratch` is a folder to write to.
+        device: where the artifact ran when it failed.
+        library: custom operators for onnxruntime.
+    """
+
+    folder: Path
+    artifact: Artifact
+    network: Network
+    trial: Trial
+    device: str
+    library: Path | None
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """What the search for a fault knows so far.
+
+    Attributes:
+        file: the model that is searched: the artifact, or the graph that onnxruntime made of it.
+        optimiser: True where the artifact is right without onnxruntime's optimisations.
+        case: the failing case that is searched.
+        unfolded: (node's value, attribute, step) of each If, Loop or Scan whose body is searched; outermost first.
+        ask: values whose reference the search needs next; empty at its end.
+        fine: nodes of torch's program to record in smaller steps next.
+        value: the first value whose local error is far above eager's; "" where there is none.
+        nodes: the nodes that compute it from known values; the blamed one first.
+        known: the known values that they read.
+        local: its error where those nodes run on the reference's inputs.
+        handed: the largest error of those inputs in the artifact's own run; `reached` is the value's own error there.
+        others: how many later values have a local error as large.
+        standard: the local error of onnx's own reference implementation on the same inputs; None where it does not run.
+        alone: True where the search had no network: only runtimes are compared.
+        program: True where torch's exported program is wrong already, before it became ONNX.
+    """
+
+    file: Path
+    optimiser: bool
+    case: str
+    unfolded: tuple[tuple[str, str, int], ...] = ()
+    ask: tuple[str, ...] = ()
+    fine: tuple[str, ...] = ()
+    value: str = ""
+    nodes: tuple[Place, ...] = ()
+    known: tuple[str, ...] = ()
+    local: Gap = Gap(0.0)
+    handed: Gap = Gap(0.0)
+    reached: Gap = Gap(0.0)
+    others: int = 0
+    standard: Gap | None = None
+    program: bool = False
+    alone: bool = False

@@ -1,6 +1,7 @@
 """The way of a network: load, survey, reference, formats, judge, publish. Holds no torch: everything heavy runs in children."""
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import manifest, store
+from exportkit import blame, manifest, store
 from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
-from exportkit.messages import Evidence, Survey
+from exportkit.messages import Evidence, Scene, Survey
 from exportkit.spec import Finding, Network, Report
 from exportkit.worker import Host, Limits
 
@@ -43,6 +44,7 @@ class Request:
         target: "onnxruntime==1.20": refuse what that runtime cannot load.
         timeout: wall seconds that one step of user code, an exporter or a runtime may take.
         memory: bytes that one process may allocate; None for what the machine has.
+        repro: a folder for the node that makes ONNX fail; None for none.
     """
 
     net: str
@@ -60,6 +62,7 @@ class Request:
     strict: bool = False
     keep_partial: bool = False
     golden_from_user: bool = False
+    repro: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         spent = {"survey": time.monotonic() - started}
         evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen, spent)
         bench = Bench(
-            server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent,
+            server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent, request.repro,
         )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
@@ -137,8 +140,12 @@ def check(
     ort_library: str | None = None,
     limits: Limits | None = None,
     listen: Listener = lambda _: None,
+    repro: str | None = None,
 ) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
+
+    Args:
+        repro: a folder for the node that makes ONNX fail; None for none.
 
     Raises:
         StoreError: a file is missing, extra or changed.
@@ -165,9 +172,31 @@ def check(
         except RunError as error:
             finding = Finding("error", "does-not-run", error.what, error.where)
             reports = (Report(network.name, artifact, artifact.format, provider, findings=(finding,)),)
+        if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
+            tracer = blame.Tracer(server, limits, listen)
+            reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
+
+
+def _blamed(
+    tracer: blame.Tracer,
+    reports: tuple[Report, ...],
+    folder: Path,
+    evidence: Mapping[str, Any],
+    network: Network,
+    provider: str,
+    ort_library: str | None,
+    repro: str | None,
+) -> tuple[Report, ...]:
+    """Adds to the reports of a failed ONNX artifact which node is at fault, as far as runtimes alone can tell."""
+    artifact = reports[0].artifact
+    with tempfile.TemporaryDirectory() as scratch:
+        trial = tracer.server.run("exportkit.judge:golden_trial", folder, evidence, limits=tracer.limits, stage="reading the golden cases")
+        scene = Scene(folder, artifact, network, trial, provider, Path(ort_library) if ort_library else None, Path(scratch))
+        told = blame.explain(scene, reports, repro, tracer)
+    return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
 
 def _hold(request: Request, server: Host, limits: Limits, listen: Listener, given: Any) -> tuple[Any, Host]:

@@ -5,7 +5,7 @@ import ctypes
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,8 @@ class OrtSession:
         """
         names = [spec.name for spec in self.network.outputs]
         with _translated():
-            feeds = {one.name: _to_value(inputs[one.name], one.type) for one in self.session.get_inputs()}
-            return [_to_array(value) for value in self.session.run_with_ort_values(names, feeds)]
+            feeds = {one.name: to_value(inputs[one.name], one.type) for one in self.session.get_inputs()}
+            return [to_array(value) for value in self.session.run_with_ort_values(names, feeds)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class OnnxRuntime:
         with needs(_WHO):
             import onnxruntime
         large = sum((folder / name).stat().st_size for name in artifact.files) > _LARGE
-        options = _options(onnxruntime, large=large)
+        options = session_options(onnxruntime, large=large)
         if self.ort_library:
             _register(options, Path(self.ort_library))
         elif needed := artifact.facts.get("ort_library"):
@@ -116,6 +116,42 @@ class OnnxRuntime:
         return OrtSession(session, network, facts)
 
 
+def bare_session(model: bytes | Path, device: str, library: Path | None = None, *, optimised: bool, save: Path | None = None) -> Any:
+    """Opens a model as it is, whatever its inputs and outputs are.
+
+    Args:
+        optimised: with the optimisations that serving has, or with none.
+        save: where onnxruntime shall write the graph that it made.
+
+    Raises:
+        RunError: the model does not load.
+    """
+    import onnxruntime
+
+    options = session_options(onnxruntime, large=False)
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if save:
+        options.optimized_model_filepath = str(save)
+    if library:
+        _register(options, library)
+    with _translated(), contextlib.redirect_stdout(io.StringIO()):
+        if device == "cuda":
+            onnxruntime.preload_dlls()
+        return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=_PROVIDERS[device])
+
+
+def run_session(session: Any, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    """Runs a session on arrays by name; more than its inputs may be given.
+
+    Raises:
+        RunError: it does not run.
+    """
+    with _translated():
+        values = {one.name: to_value(feeds[one.name], one.type) for one in session.get_inputs()}
+        return {name: to_array(value) for name, value in zip(outputs, session.run_with_ort_values(list(outputs), values), strict=True)}
+
+
 def devices() -> tuple[str, ...]:
     """Lists the devices that onnxruntime really has here: "cpu", and "cuda" where there is a GPU and its provider.
 
@@ -128,7 +164,7 @@ def devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if _CUDA in found else ("cpu",)
 
 
-def _options(onnxruntime: Any, *, large: bool) -> Any:
+def session_options(onnxruntime: Any, *, large: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -187,7 +223,7 @@ def _confirm(session: Any, placement: Mapping[str, Counter[str]], device: str, n
         raise RunError("the device cuda was asked for, but onnxruntime placed every node on the CPU", todo="Check this network on the CPU.")
 
 
-def _to_value(array: Array, kind: str) -> Any:
+def to_value(array: Array, kind: str) -> Any:
     import onnxruntime
 
     array = np.array(array, order="C")
@@ -197,7 +233,7 @@ def _to_value(array: Array, kind: str) -> Any:
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(bits), number)
 
 
-def _to_array(value: Any) -> Array:
+def to_array(value: Any) -> Array:
     kind = value.data_type()
     if kind not in _BITS:
         array: Array = value.numpy()

@@ -77,9 +77,20 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
     return _convert(captures.simplified(), captures, folder, options, "simplified")
 
 
+def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
+    """Returns the program that torch's exporter writes out for a strategy, whose nodes name the ONNX values."""
+    program = {"exported": captures.exported, "lifted": captures.lifted, "simplified": captures.simplified}[strategy]()
+    with guardless() if strategy == "lifted" else contextlib.nullcontext():
+        return _translate(program, options).exported_program
+
+
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     _refuse_complex(captures)
     refuse_short_reach(captures.live, captures.symbols, program)
+    return _finish(_translate(program, options).model, captures, folder, options, strategy)
+
+
+def _translate(program: Any, options: Options) -> Any:
     with _quiet(), _one_version():
         converted = torch.onnx.export(
             program,
@@ -90,7 +101,7 @@ def _convert(program: Any, captures: Captures, folder: Path, options: Options, s
             verbose=False,
         )
     assert converted is not None
-    return _finish(converted.model, captures, folder, options, strategy)
+    return converted
 
 
 def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:
@@ -143,11 +154,11 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     """Names the inputs, outputs and dimensions, takes the author's paths out, and writes the file."""
     graph = model.graph
     _complete_inputs(graph, captures)
-    _name_values(graph.inputs, list(captures.inputs))
+    _name_values(graph, graph.inputs, list(captures.inputs))
     _separate_outputs(graph)
     if len(graph.outputs) != len(captures.outputs):
         raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
-    _name_values(graph.outputs, list(captures.outputs))
+    _name_values(graph, graph.outputs, list(captures.outputs))
     _name_dimensions(model, captures)
     for node in [*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function.all_nodes())]:
         node.doc_string = None
@@ -189,10 +200,16 @@ def _complete_inputs(graph: onnx_ir.Graph, captures: Captures) -> None:
     graph.inputs[:] = completed
 
 
-def _name_values(values: Iterable[onnx_ir.Value], names: list[str]) -> None:
+def _name_values(graph: onnx_ir.Graph, values: Iterable[onnx_ir.Value], names: list[str]) -> None:
+    """Names inputs or outputs; a value inside that has such a name already (torch's node `where`, an output `where`) gets another."""
     values = list(values)
     for place, value in enumerate(values):
         value.name = f"exportkit.{names[place]}"  # a step between, so that no two values share a name for a moment
+    bodies = [graph, *graph.subgraphs()]
+    inner = [one for body in bodies for one in (*body.inputs, *body.initializers.values(), *(out for node in body for out in node.outputs))]
+    for value in inner:
+        if value.name in names:
+            value.name = f"exportkit.inner.{value.name}"
     for value, name in zip(values, names, strict=True):
         value.name = name
 

@@ -63,10 +63,12 @@ def _console(width: int, *, colour: bool) -> Console:
 
 
 def _say(console: Console, line: str, width: int, indent: int) -> None:
-    """Prints a line folded between words, never inside one: a path or "net.py:12" stays whole."""
+    """Prints a line folded between words, never inside one: a path or "net.py:12" stays whole. Lines after the first stand below it."""
     after = " " * indent
-    for part in textwrap.wrap(line, width, subsequent_indent=after, break_long_words=False, break_on_hyphens=False):
-        console.print(Text(part), soft_wrap=True)
+    for number, one in enumerate(line.splitlines()):
+        before = after if number else ""
+        for part in textwrap.wrap(before + one, width, subsequent_indent=after, break_long_words=False, break_on_hyphens=False):
+            console.print(Text(part), soft_wrap=True)
 
 
 def _text(console: Console) -> str:
@@ -223,7 +225,8 @@ def _notes(summary: Summary) -> list[str]:
     lines = []
     for severity, text in sorted(told, key=lambda note: _URGENCY.index(note[0])):
         names = dict.fromkeys(told[severity, text])
-        lines.append(f"  {severity}: {text}" + (f" [{', '.join(names)}]" if names else ""))
+        first, _, rest = text.partition("\n")
+        lines.append(f"  {severity}: {first}" + (f" [{', '.join(names)}]" if names else "") + (f"\n{rest}" if rest else ""))
     left = len(lines) - _MOST_NOTES
     return lines if left <= 0 else [*lines[:_MOST_NOTES], f"  and {left} more, which --json lists"]
 
