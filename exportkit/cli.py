@@ -37,7 +37,7 @@ def export(  # noqa: PLR0913 - one argument an option
     to: Annotated[str, typer.Option(help="The parent of the artifact folder.")] = "artifacts",
     name: Annotated[str | None, typer.Option(help="The artifact's name; default: after the file or object.")] = None,
     formats: Annotated[str, typer.Option("--format", help="Which formats, comma-separated.")] = ",".join(FORMATS),
-    inputs: Annotated[list[str] | None, typer.Option("--input", help='An example input: "x: float32[batch, 64]".')] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help='An example input: "x: float32\\[batch, 64]".')] = None,
     weights: Annotated[str | None, typer.Option(help="Load these weights strictly (.safetensors, or torch.save's).")] = None,
     provider: Provider = "cpu",
     opset: Annotated[int | None, typer.Option(help="The ONNX opset; default: the exporter's own.")] = None,
