@@ -19,7 +19,7 @@ class Smooth(nn.Module):
 class Network(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleDict({"in": nn.Linear(3, 4), "smooth": Smooth()})
+        self.layers = nn.ModuleDict({"enter": nn.Linear(3, 4), "smooth": Smooth()})
 
     def forward(self, *inputs, **options):
         value = inputs[0]
