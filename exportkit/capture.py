@@ -165,14 +165,15 @@ class Captures:
         return self._call_export(self.plain_module())
 
     def _lift(self) -> ExportedProgram | ExportError:
-        from exportkit.control_flow import guardless, lifted
+        from exportkit.control_flow import guardless, lifted, savable
 
         try:
             module = self._guarded(lambda: lifted(self.live.module), "lifting")
         except ExportError as error:
             return error
         with guardless():
-            return self._call_export(module if self._is_plain() else self._with_results(module, plain), strict=False)
+            program = self._call_export(module if self._is_plain() else self._with_results(module, plain), strict=False)
+        return program if isinstance(program, ExportError) else savable(program)
 
     def _call_export(self, module: nn.Module, *, strict: bool = True) -> ExportedProgram | ExportError:
         """Exports a module without dynamo; where that fails, with it if `strict`."""

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from exportkit.errors import LoadError
+from exportkit.signature import parameters_of_script
 from exportkit.worker import user_file
 
 
@@ -52,7 +53,7 @@ def _find_script(file: Path, has_inputs: bool) -> tuple[Any, nn.Module, str]:
         model = torch.jit.load(file, map_location="cpu")
     except RuntimeError as error:
         raise LoadError(f"is no TorchScript file: {str(error).splitlines()[0]}", where=file.name) from error
-    return types.SimpleNamespace(__file__=str(file)), model, file.stem
+    return types.SimpleNamespace(__file__=str(file), parameters=parameters_of_script(model.forward)), model, file.stem
 
 
 def must_exist(file: Path) -> None:

@@ -178,7 +178,10 @@ def _example(module_file: Any, texts: tuple[str, ...]) -> _Example:
     shapes = {one.name: dict(one.symbols) for one in given}
     new = {one.name: one.tensor for one in given}
     if isinstance(module_file, types.SimpleNamespace):  # TorchScript takes its inputs by position
-        return _Example(tuple(new.values()), {f"input_{place}": shape for place, shape in enumerate(shapes.values())})
+        known = module_file.parameters
+        order = [name for name in known if name in new] if new.keys() <= set(known) else list(new)
+        names = [*known, *(f"input_{place}" for place in range(len(known), len(order)))]
+        return _Example(tuple(new[name] for name in order), {names[place]: shapes[name] for place, name in enumerate(order)})
     return _Example({**value, **new} if isinstance(value, dict) else new, shapes)
 
 

@@ -61,7 +61,9 @@ def bind(forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list
     try:
         signature = inspect.signature(forward)
     except (TypeError, ValueError):  # a ScriptModule's forward has none in Python
-        return [(f"input_{place}", value, False) for place, value in enumerate(args)] + [(k, v, True) for k, v in kwargs.items()]
+        known = parameters_of_script(forward)
+        names = [*known[: len(args)], *(f"input_{place}" for place in range(len(known), len(args)))]
+        return [(name, value, False) for name, value in zip(names, args, strict=True)] + [(k, v, True) for k, v in kwargs.items()]
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -72,6 +74,12 @@ def bind(forward: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list
         ) from error
     names = list(_positional(signature, len(args)))
     return [(name, value, False) for name, value in zip(names, args, strict=True)] + [(k, v, True) for k, v in kwargs.items()]
+
+
+def parameters_of_script(forward: Any) -> list[str]:
+    """Lists the parameters of a ScriptModule's forward."""
+    schema = getattr(forward, "schema", None)
+    return [argument.name for argument in schema.arguments[1:]] if schema is not None else []
 
 
 def take_apart(value: Any, name: str, leaves: dict[str, torch.Tensor], baked: dict[str, Any]) -> Tree:

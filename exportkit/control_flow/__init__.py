@@ -4,11 +4,11 @@ import copy
 
 from torch import nn
 
-from exportkit.control_flow.guardless import guardless
+from exportkit.control_flow.guardless import guardless, savable
 from exportkit.control_flow.lift import lift
 from exportkit.control_flow.select import has_control_flow, modules_to_lift
 
-__all__ = ["guardless", "has_control_flow", "lift", "lifted"]
+__all__ = ["guardless", "has_control_flow", "lift", "lifted", "savable"]
 
 
 def lifted(network: nn.Module) -> nn.Module:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from exportkit.control_flow import lists, scalars
 from exportkit.control_flow.indexing import put
@@ -125,8 +124,10 @@ def left(old: Any, new: Any, one: Carried) -> Any:
     if one.mode != "lengthened":
         return as_carried(new)
     added = new.movedim(one.dim, 0).to(old.room.dtype)
-    room = old.room.index_copy(0, old.count + torch.arange(added.shape[0]), added)
-    return Buffer(room, old.count + added.shape[0])
+    if added.shape[0] is not old.step:  # it hangs on the value's own size: another number than the first step's fails here, and loudly
+        added = added.reshape([old.step, *added.shape[1:]])
+    room = old.room.index_copy(0, old.count + torch.arange(old.step), added)
+    return Buffer(room, old.count + old.step, old.step)
 
 
 def ended(value: Any, one: Carried, *, full: bool) -> Any:
@@ -141,9 +142,6 @@ def ended(value: Any, one: Carried, *, full: bool) -> Any:
 
 
 def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: int) -> Any:
-    if one.mode == "lengthened" and free_unbacked_symbols(list(new.shape)):
-        text = f"{one.name} grows by another length in each step"
-        raise ShapeError(text, todo="Add one row, or a fixed number of them, in each step.")
     if one.mode in ("appended", "written") or isinstance(value, Buffer | Tally):
         return value
     if one.mode == "lengthened":
@@ -170,9 +168,12 @@ def _with_length(value: torch.Tensor, added: torch.Tensor, one: Carried, most: A
         raise ExportError(
             f"{one.name} grows in a `while` without a bound", todo="Count the steps, and stop at a number: `while k < n and ...`."
         )
+    step = added.shape[one.dim]
+    if not isinstance(step, int):
+        raise ShapeError(f"{one.name} grows by a length that is not fixed", todo="Add one row, or a fixed number of them, in each step.")
     whole = value.movedim(one.dim, 0)
-    room = torch.zeros([as_size(most) * added.shape[one.dim], *whole.shape[1:]], dtype=whole.dtype)
-    return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]))
+    room = torch.zeros([as_size(most) * step, *whole.shape[1:]], dtype=whole.dtype)
+    return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]), step)
 
 
 def _room_for(element: Any, most: Any, appends: int) -> Buffer:

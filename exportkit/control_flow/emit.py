@@ -1,5 +1,6 @@
 """A graph without writes -> Python source that calls `loops` and `branches`, and for each of its lines the user's own."""
 
+import keyword
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ class _Writer:
         params = [self._parameter(name) for name in self.graph.block.params]
         self._line(0, f"def forward({', '.join(['self', *params])}):")
         for name, path in self.graph.weights.items():
-            self._line(1, f"{self.names.declare(name)} = self.{path}")
+            self._line(1, f"{self.names.declare(name)} = {_attribute(path)}")
         self._block(self.graph.block, 1, set())
         self._line(1, f"return {', '.join(map(self.names.of, self.graph.block.outputs))}")
         return Source("\n".join(self.lines) + "\n", self.places, self.names.objects)
@@ -175,6 +176,14 @@ class _Writer:
     @staticmethod
     def _tuple(parts: list[str]) -> str:
         return f"({parts[0]},)" if len(parts) == 1 else f"({', '.join(parts)})"
+
+
+def _attribute(path: str) -> str:
+    """Writes the read of an attribute; the children of an nn.Sequential have numbers for names."""
+    text = "self"
+    for part in path.split("."):
+        text = f"{text}.{part}" if part.isidentifier() and not keyword.iskeyword(part) else f"getattr({text}, {part!r})"
+    return text
 
 
 def _reads(block: Block) -> list[str]:

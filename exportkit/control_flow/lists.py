@@ -27,10 +27,15 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A list that a loop carries: room for all elements it may get, (M, ...), and how many there are, a 0-d tensor."""
+    """A list that a loop carries: room for all elements it may get, (M, ...), and how many there are, a 0-d tensor.
+
+    Attributes:
+        step: how many each step adds, where that is fixed.
+    """
 
     room: torch.Tensor
     count: torch.Tensor
+    step: int = 0
 
     def whole(self) -> torch.Tensor:
         count = as_size(self.count)

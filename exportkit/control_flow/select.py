@@ -1,6 +1,7 @@
 """Which modules of a network need lifting: those whose own source has a loop or a branch that hangs on sizes or values."""
 
 import ast
+import contextlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from exportkit.control_flow.dialect import functions_of, widened
 from exportkit.control_flow.graph import is_endless, place_of
 from exportkit.errors import ExportError
 
@@ -20,7 +22,6 @@ _FROM_TENSORS = frozenset({
 _FROM_SIZES = frozenset({
     "aten::size", "aten::len", "aten::numel",
 })  # fmt: skip
-_HELPERS = 8  # functions that call functions: followed so deep
 
 
 def modules_to_lift(network: nn.Module) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
     places = _places(type(module))
     if places:
         try:
-            scripted = torch.jit.script(module)
+            scripted = _scripted(module)
         except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
             if _has_loop(type(module)):
                 refused.append(_refusal(error, module, name, places))
@@ -58,6 +59,16 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
                 return
     for child, part in module.named_children():
         yield from _visit(part, f"{name}.{child}" if name else child, refused)
+
+
+def _scripted(module: nn.Module) -> Any:
+    """Scripts a module: as it stands, else without the messages of its errors, which are often more than TorchScript takes."""
+    try:
+        return torch.jit.script(module)
+    except Exception:
+        with contextlib.suppress(Exception):
+            return torch.jit.script(widened(module))
+        raise
 
 
 def _refusal(error: Exception, module: nn.Module, name: str, places: set[str]) -> ExportError:
@@ -119,26 +130,10 @@ def _statements(kind: type) -> list[tuple[str, type]]:
     if kind not in _KNOWN:
         found: list[tuple[str, type]] = []
         if not kind.__module__.startswith("torch.nn."):  # torch's own layers, which torch.export knows
-            for function in _functions(kind):
+            for function in functions_of(kind):
                 found += _in_source(function)
         _KNOWN[kind] = found
     return _KNOWN[kind]
-
-
-def _functions(kind: type) -> list[Callable[..., Any]]:
-    """Lists forward and what it calls, as far as names tell."""
-    seen: dict[Any, None] = {}
-    waiting: list[tuple[Any, int]] = [(getattr(kind, "forward", None), 0)]
-    while waiting:
-        function, depth = waiting.pop()
-        function = inspect.unwrap(function) if callable(function) else function
-        if not inspect.isfunction(function) or function in seen or depth > _HELPERS or function.__module__.startswith("torch."):
-            continue
-        seen[function] = None
-        for name in [*function.__code__.co_names, *function.__code__.co_freevars]:
-            found = (getattr(kind, name, None), function.__globals__.get(name))
-            waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
-    return list(seen)
 
 
 def _in_source(function: Callable[..., Any]) -> list[tuple[str, type]]:

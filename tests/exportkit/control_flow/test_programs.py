@@ -11,7 +11,7 @@ import torch
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
-from exportkit.control_flow import guardless, lift
+from exportkit.control_flow import guardless, lift, savable
 from exportkit.formats.onnx import _one_version
 
 _FILE = Path(__file__).parents[2] / "samples" / "control_flow" / "programs.py"
@@ -38,7 +38,7 @@ def exported(program, module):
     inputs = program.draw(program.lengths[0])
     shapes = tuple(dict.fromkeys(range(value.dim()), Dim.AUTO) for value in inputs)
     with guardless(), torch.no_grad():
-        return torch.export.export(module, inputs, dynamic_shapes=shapes)
+        return savable(torch.export.export(module, inputs, dynamic_shapes=shapes))
 
 
 def assert_same(got, want):

@@ -612,6 +612,19 @@ class Decisions(nn.Module):
 
 
 @program()
+class SequentialInside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.step = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            h = torch.tanh(self.step(h) + x[t])
+        return h
+
+
+@program()
 class BranchOutsideLoops(nn.Module):
     def forward(self, x):
         if x.sum() > 0:

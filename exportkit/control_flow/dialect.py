@@ -1,0 +1,88 @@
+"""A module's source in the words that TorchScript takes: the messages of `raise` and `assert` go, which no artifact speaks anyhow."""
+
+import ast
+import copy
+import inspect
+import linecache
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+_HELPERS = 8  # functions that call functions: followed so deep
+Function = Callable[..., Any]
+
+
+def functions_of(kind: type) -> list[Function]:
+    """Lists a class's forward and what it calls, as far as names tell, but none of torch's own."""
+    seen: dict[Function, None] = {}
+    waiting: list[tuple[Any, int]] = [(getattr(kind, "forward", None), 0)]
+    while waiting:
+        function, depth = waiting.pop()
+        function = inspect.unwrap(function) if callable(function) else function
+        if not inspect.isfunction(function) or function in seen or depth > _HELPERS or str(function.__module__).startswith("torch."):
+            continue
+        seen[function] = None
+        for name in [*function.__code__.co_names, *function.__code__.co_freevars]:
+            found = (getattr(kind, name, None), function.__globals__.get(name))
+            waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
+    return list(seen)
+
+
+def widened(module: nn.Module) -> nn.Module:
+    """Copies a module and its children, and no weights; their methods are the same but for the messages of their errors."""
+    clone = copy.copy(module)
+    clone._modules = {name: widened(part) if part is not None else None for name, part in module._modules.items()}  # noqa: SLF001
+    kind = type(module)
+    methods = {function.__name__: function for function in functions_of(kind) if _is_method(kind, function)}
+    changed = {name: new for name, function in methods.items() if (new := _rewritten(function)) is not None}
+    if changed:
+        clone.__class__ = type(kind.__name__, (kind,), {**changed, "__module__": kind.__module__})
+    return clone
+
+
+def _is_method(kind: type, function: Function) -> bool:
+    return inspect.unwrap(getattr(kind, function.__name__, None) or function) is function and hasattr(kind, function.__name__)
+
+
+def _rewritten(function: Function) -> Function | None:
+    """Compiles a function anew without its messages, each of its lines at its old number; None where nothing changes."""
+    if function.__closure__:
+        return None
+    try:
+        lines, first = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        return None
+    source = textwrap.dedent("".join(lines))
+    changed = _without_messages(source)
+    if changed == source:
+        return None
+    file = f"<widened {id(function)}>/{Path(inspect.getsourcefile(function) or '').name}"
+    text = "\n" * (first - 1) + changed
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # TorchScript reads the source from there
+    code = next(one for one in compile(text, file, "exec", dont_inherit=True).co_consts if isinstance(one, types.CodeType))
+    new = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    new.__kwdefaults__, new.__annotations__, new.__module__ = function.__kwdefaults__, function.__annotations__, function.__module__
+    return new
+
+
+def _without_messages(source: str) -> str:
+    lines = source.splitlines(keepends=True)
+    for start, end, text in sorted(_replacements(ast.parse(source)), reverse=True):
+        (first, left), (last, right) = start, end
+        head, tail = lines[first - 1].encode()[:left].decode(), lines[last - 1].encode()[right:].decode()
+        lines[first - 1 : last] = [f"{head}{text}{tail}", *["\n"] * (last - first)]
+    return "".join(lines)
+
+
+def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
+    """Yields (start, end, new text) of each message; a place is (line, column in bytes)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0), "raise RuntimeError('raised')"
+        elif isinstance(node, ast.Assert) and node.msg is not None:
+            message = node.msg
+            yield (message.lineno, message.col_offset), (message.end_lineno or 0, message.end_col_offset or 0), "'failed'"
