@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 from exportkit.errors import RejectedError
 from exportkit.spec import Dimension, TensorSpec
 
+COUNTING = -1
 _MOST_ELEMENTS = 1 << 26
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23)
 _RANK = 2  # where the signature tells none
 _SUM = re.compile(r"(\w+) ?([+*-]) ?(\d{1,6})")
 _SEQUENCE = 2  # elements
+_TOP = 100  # no index is counted up to more, and every integer type holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +27,26 @@ class Draw:
     Attributes:
         named: the size of every named symbol; 0 gives each its own.
         unnamed: the size of every dimension that has no name; 0 gives each its own.
-        integer: the value of every integer: 1 is an index, a size and a step; 0 an index where 1 is too many.
-        normal: floats are drawn from the normal distribution; else all are 1, a scale that any network takes.
+        integer: the value of every integer: 1 is an index, a size and a step, 0 an index where 1 is too many; `COUNTING` counts up from
+            0, as axes do.
+        floating: the value of every float: 1 is a scale, 1/2 a probability; None draws from the normal distribution.
     """
 
     named: int
     unnamed: int
     integer: int
-    normal: bool = True
+    floating: float | None = None
     sizes: dict[str, int] = field(default_factory=dict)
 
 
 def draws() -> Iterator[Draw]:
     """Yields the ways to draw, the most telling one first."""
     for named, unnamed in ((0, 0), (0, 1), (1, 1), (2, 2), (8, 8), (64, 64), (224, 224)):
-        for integer in (1, 0):
+        for integer in (1, 0, COUNTING):
             yield Draw(named, unnamed, integer)
-    for integer in (1, 0, 2):
-        yield Draw(2, 2, integer, normal=False)
+    for floating in (1.0, 0.5):
+        for integer in (1, 0, COUNTING):
+            yield Draw(2, 2, integer, floating)
 
 
 def draw(specs: Sequence[TensorSpec], way: Draw) -> dict[str, Any]:
@@ -73,10 +77,11 @@ def _fill(dtype: str, shape: tuple[int, ...], way: Draw, random: np.random.Gener
     if dtype == "str":
         return np.full(shape, "1", object)
     if dtype == "bool":
-        return random.random(shape) < 0.5 if way.normal else np.full(shape, way.integer > 0)  # noqa: PLR2004 - even odds
+        return random.random(shape) < 0.5 if way.floating is None else np.full(shape, way.integer > 0)  # noqa: PLR2004 - even odds
     if dtype.startswith(("int", "uint")):
-        return np.full(shape, way.integer, dtype)
-    values = random.standard_normal(shape) if way.normal else np.ones(shape)
+        values = np.arange(math.prod(shape)).reshape(shape) % _TOP if way.integer == COUNTING else np.full(shape, way.integer)
+        return values.astype(_type(dtype))
+    values = random.standard_normal(shape) if way.floating is None else np.full(shape, way.floating)
     return values.astype(_type(dtype))
 
 
@@ -99,14 +104,3 @@ def _size(size: Dimension, way: Draw) -> int:
         base, sign, number = _size(found[1], way) if not found[1].isdigit() else int(found[1]), found[2], int(found[3])
         return max({"+": base + number, "-": base - number, "*": base * number}[sign], 0)
     return way.sizes.setdefault(size, way.named or _PRIMES[len(way.sizes) % len(_PRIMES)])
-
-
-def sizes_of(specs: Sequence[TensorSpec], values: Mapping[str, Any]) -> dict[str, int]:
-    """Reads back which size each symbol had."""
-    return {
-        size: values[spec.name].shape[axis]
-        for spec in specs
-        if isinstance(values[spec.name], np.ndarray)
-        for axis, size in enumerate(spec.shape)
-        if isinstance(size, str) and size not in ("?", "...")
-    }

@@ -42,6 +42,8 @@ def check_model(model: Any, folder: Path, newest_ir: int, newest_opset: int) -> 
     for function in model.functions:
         _check_function(function, folder)
     _check_graph(model.graph, (), imports, folder, frozenset())
+    if not model.graph.output:
+        raise RejectedError("gives no output")
     for spec in chain(model.graph.input, model.graph.output):
         _check_type(spec.type, shown(spec.name))
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from exportkit import plugins
-from exportkit.draws import Draw, draw, draws
+from exportkit.draws import COUNTING, Draw, draw, draws
 from exportkit.errors import ExportKitError, RejectedError
 from exportkit.messages import Screened
 from exportkit.spec import Artifact, Network, Source, TensorSpec
 
-_NESTED = ("sequence_", "optional_", "map_", "sparse_")
+_NESTED = ("sequence_", "optional_", "map_", "sparse_", "str")  # onnxruntime takes these as Python values only
+# The values of such inputs may decide an output's shape (a size, an axis): what is declared holds for those of the author.
+_DECIDING = ("int", "uint", "bool", "str", "sequence_", "optional_")
 
 
 def run_once(file: Path, screened: Screened, device: str, ort_library: str | None) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def run_once(file: Path, screened: Screened, device: str, ort_library: str | Non
         The runtime's facts, and the sizes that it ran at.
 
     Raises:
-        RejectedError: it does not load, it runs on no drawn inputs, or its outputs are not what it declares.
+        RejectedError: it does not load, it runs on no drawn inputs, or its outputs have other shapes than it declares.
     """
     backend = replace(plugins.load("backends", "onnxruntime"), ort_library=ort_library)
     try:
@@ -40,8 +42,10 @@ def run_once(file: Path, screened: Screened, device: str, ort_library: str | Non
             if not screened.inputs:
                 break  # nothing to vary
             continue
-        _check_outputs(screened.outputs, outputs)
-        return {**session.facts, "inputs": _told(values), "ran_at": dict(way.sizes), "draw": _words(way)}
+        strays = _strays(screened.outputs, outputs)
+        if strays and not any(spec.dtype.startswith(_DECIDING) for spec in screened.inputs):
+            raise RejectedError(strays[0])
+        return {**session.facts, "inputs": _told(values), "ran_at": dict(way.sizes), "draw": _words(way), "strays": strays}
     raise RejectedError(f"runs on none of the inputs drawn from its signature: {reasons[0]}", todo=_todo(screened))
 
 
@@ -58,16 +62,16 @@ def _run(session: Any, screened: Screened, values: Mapping[str, Any]) -> list[An
     return list(session(values))
 
 
-def _check_outputs(specs: Sequence[TensorSpec], outputs: Sequence[Any]) -> None:
+def _strays(specs: Sequence[TensorSpec], outputs: Sequence[Any]) -> list[str]:
+    """Lists the outputs that have another shape than the file declares."""
+    strays = []
     for spec, output in zip(specs, outputs, strict=True):
         if not isinstance(output, np.ndarray) or spec.shape == ("...",):
             continue
-        fits = len(spec.shape) == output.ndim and all(
-            want == have for want, have in zip(spec.shape, output.shape, strict=True) if isinstance(want, int)
-        )
-        if not fits:
-            declared = ", ".join(map(str, spec.shape))
-            raise RejectedError(f"declares output {spec.name} as [{declared}], and gives {list(output.shape)}")
+        pairs = zip(spec.shape, output.shape, strict=False)
+        if len(spec.shape) != output.ndim or any(isinstance(want, int) and want != have for want, have in pairs):
+            strays.append(f"declares output {spec.name} as [{', '.join(map(str, spec.shape))}], and gives {list(output.shape)}")
+    return strays
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, list[int]]:
@@ -75,7 +79,8 @@ def _told(values: Mapping[str, Any]) -> dict[str, list[int]]:
 
 
 def _words(way: Draw) -> str:
-    return f"floats {'normal' if way.normal else '1'}, integers {way.integer}"
+    floats = "normal" if way.floating is None else f"{way.floating:g}"
+    return f"floats {floats}, integers {'counting' if way.integer == COUNTING else way.integer}"
 
 
 def _todo(screened: Screened) -> str:

@@ -58,7 +58,7 @@ def _walk(data: bytes, place: int, end: int, descriptor: Any, depth: int, count:
         if count > _MOST_FIELDS:
             raise RejectedError(f"holds more than {_MOST_FIELDS:,} fields")
         if field is None:
-            raise RejectedError(f"{kind} holds field {key >> 3}, which ONNX does not have (byte {place})")
+            raise RejectedError(f"is no ONNX file, or a damaged one: {kind} holds a field {key >> 3} (byte {place})")
         if not field.repeated:
             _refuse_second(seen, field, kind)
         start, place = _content(data, place, end, key & 7, kind)
