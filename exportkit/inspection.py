@@ -18,7 +18,7 @@ from exportkit.worker import Host, Limits
 
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
 # What a server imports while a file is read: the runtime that will load it.
-IDLE = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
+IDLE = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime", "onnx.checker", "exportkit.screen")
 
 _SECONDS = 12.0  # for each of two steps; a file from elsewhere is answered within half a minute
 _ROOM = 640 << 20  # bytes that a small file may use

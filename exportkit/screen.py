@@ -66,7 +66,7 @@ def _check_as_onnx_does(onnx: Any, model: Any) -> None:
     try:
         onnx.checker.check_model(model)
     except Exception as error:
-        raise RejectedError(f"onnx's checker: {str(error).split(' ==> ')[0].strip()}") from error
+        raise RejectedError(f"onnx's checker: {' '.join(str(error).partition('==> ')[0].split())}") from error
 
 
 def _lighten(onnx: Any, model: Any) -> None:

@@ -547,9 +547,10 @@ def subgraph_levels(folder):
 
 def _plain(operator, inputs, domain="", **stored):
     attributes = stored.pop("attributes", {})
-    opset = stored.pop("opset", 18)
+    opset, kind = stored.pop("opset", 18), stored.pop("gives", F)
     return lambda folder: model(
         [node(operator, inputs, domain=domain, **attributes)],
+        outputs=[value("y", kind, None)],
         stored=[array(name, content) for name, content in stored.items()],
         opset=opset,
     )
@@ -610,6 +611,11 @@ def _ints(a, b, operator):
     return _to_x([node(operator, "a b", "q")], a=a, b=b)
 
 
+def _at_run(operator):
+    nodes = [node("Cast", "x", "i", to=I32), node("Sub", "i i", "z"), node(operator, "i z")]
+    return lambda folder: model(nodes, outputs=[value("y", I32, None)])
+
+
 each(
     RUNTIME, "trap",
     int32_by_zero=_ints(np.int32([1]), np.int32([0]), "Div"),
@@ -620,8 +626,8 @@ each(
     mod_zero=_ints(np.int32([1]), np.int32([0]), "Mod"),
     mod_least=_ints(np.int32([-(2**31)]), np.int32([-1]), "Mod"),
     mod64_least=_ints(L([-(2**63)]), L([-1]), "Mod"),
-    by_zero_at_run=lambda f: model([node("Cast", "x", "i", to=I32), node("Sub", "i i", "z"), node("Div", "i z")]),
-    mod_zero_at_run=lambda f: model([node("Cast", "x", "i", to=I32), node("Sub", "i i", "z"), node("Mod", "i z")]),
+    by_zero_at_run=_at_run("Div"),
+    mod_zero_at_run=_at_run("Mod"),
 )  # fmt: skip
 U = np.ones((1, 1, 4, 4), np.float32)
 each(
@@ -676,7 +682,6 @@ each(
     norm_scale=_plain("BatchNormalization", "u s s s s", u=np.ones((1, 64, 2, 2), np.float32), s=np.ones(1, np.float32)),
     instance_norm=_plain("InstanceNormalization", "u s s", u=np.ones((1, 64, 2, 2), np.float32), s=np.ones(1, np.float32)),
     layer_norm=_plain("LayerNormalization", "x s", s=np.ones(99, np.float32)),
-    group_norm=_plain("GroupNormalization", "u s s", u=np.ones((1, 4, 2, 2), np.float32), s=np.ones(2, np.float32), attributes={"num_groups": 0}),
     group_norm_odd=_plain("GroupNormalization", "u s s", u=np.ones((1, 4, 2, 2), np.float32), s=np.ones(3, np.float32), attributes={"num_groups": 3}, opset=21),
     lrn=_plain("LRN", "u", u=U, attributes={"size": 0}),
     lstm=_plain("LSTM", "u w r", u=np.ones((2, 1, 4), np.float32), w=np.ones((1, 4, 4), np.float32), r=np.ones((1, 4, 1), np.float32), attributes={"hidden_size": 4096}),
@@ -697,7 +702,7 @@ each(
     trilu=_plain("Trilu", "v", v=np.ones(3, np.float32)),
     reverse=_plain("ReverseSequence", "x l", l=L([10**9, 1, 1, 1]), attributes={"batch_axis": 1, "time_axis": 0}),
     compress=_plain("Compress", "x c", c=np.ones(99, np.bool_), attributes={"axis": 7}),
-    quantize=_plain("QuantizeLinear", "x s z", s=np.ones(9, np.float32), z=np.zeros(9, np.uint8), attributes={"axis": 1}),
+    quantize=_plain("QuantizeLinear", "x s z", s=np.ones(9, np.float32), z=np.zeros(9, np.uint8), attributes={"axis": 1}, gives=TensorProto.UINT8),
     dequantize=_plain("DequantizeLinear", "q s", q=np.ones((2, 4), np.int8), s=np.ones(9, np.float32), attributes={"axis": 1}),
     dequantize_block=_plain("DequantizeLinear", "q s", q=np.ones((2, 4), np.int8), s=np.ones((2, 1), np.float32), attributes={"axis": 1, "block_size": 3}, opset=21),
     grid=_plain("GridSample", "u g", u=U, g=np.ones((9, 2, 2, 3), np.float32)),
@@ -710,8 +715,74 @@ each(
     sequence_erase=_to_x([node("SequenceConstruct", "s", "q1"), node("SequenceErase", "q1 i", "q2"), node("SequenceAt", "q2 z", "q")], s=np.float32([1]), i=L(-99), z=L(0)),
     cast_text=_to_x([node("Cast", "t", "q", to=I64)], t=np.array(["evil"], object)),
     cast_unknown=_plain("Cast", "x", attributes={"to": 9999}),
-    tfidf=_plain("TfIdfVectorizer", "i", i=np.int32([1, 2, 3]), attributes={"mode": "TF", "min_gram_length": 1, "max_gram_length": 1, "max_skip_count": 0, "ngram_counts": [0], "ngram_indexes": [10**6, 0, 1], "pool_int64s": [1, 2, 3]}),
     tfidf_counts=_plain("TfIdfVectorizer", "i", i=np.int32([1, 2, 3]), attributes={"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0, "ngram_counts": [0, 10**6], "ngram_indexes": [0, 1], "pool_int64s": [1, 2]}),
     bernoulli=_plain("RandomNormal", "", attributes={"shape": [10**6, 10**6]}),
-    multinomial=_plain("Multinomial", "x", attributes={"sample_size": -1}),
+    multinomial=_plain("Multinomial", "x", attributes={"sample_size": -1}, gives=I32),
+)  # fmt: skip
+
+
+def _tree(**changes):
+    attributes = {
+        "n_targets": 1, "nodes_falsenodeids": [2, 0, 0], "nodes_featureids": [0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_nodeids": [0, 1, 2], "nodes_treeids": [0, 0, 0], "nodes_truenodeids": [1, 0, 0], "nodes_values": [0.0, 0.0, 0.0],
+        "target_ids": [0, 0], "target_nodeids": [1, 2], "target_treeids": [0, 0], "target_weights": [1.0, 2.0],
+    }  # fmt: skip
+    return lambda folder: model([node("TreeEnsembleRegressor", domain="ai.onnx.ml", **{**attributes, **changes})])
+
+
+def _learned(operator, **attributes):
+    return lambda folder: model([node(operator, domain="ai.onnx.ml", **attributes)])
+
+
+def _nbits(b=(3, 1, 16), scales=3, **changes):
+    attributes = {"K": 4, "N": 3, "bits": 4, "block_size": 32, **changes}
+    stored = [array("b", np.zeros(b, np.uint8)), array("s", np.ones(scales, np.float32))]
+    return lambda folder: model([node("MatMulNBits", "x b s", domain="com.microsoft", **attributes)], stored=stored)
+
+
+def _gather_blocks(index, scales=(2, 2), **changes):
+    attributes = {"block_size": 32, **changes}
+    stored = [array("d", np.zeros((2, 32), np.uint8)), int64("i", index), array("s", np.ones(scales, np.float32))]
+    return lambda folder: model([node("GatherBlockQuantized", "d i s", domain="com.microsoft", **attributes)], stored=stored)
+
+
+each(
+    READING, "kernel",
+    tree_target=_tree(target_ids=[0, 10**6]),
+    tree_target_negative=_tree(target_ids=[0, -3]),
+    tree_feature_negative=_tree(nodes_featureids=[-5, 0, 0]),
+    tree_branch=_tree(nodes_truenodeids=[77, 0, 0]),
+    tree_short=_tree(nodes_values=[0.0]),
+    tree_short_features=_tree(nodes_featureids=[0]),
+    tree_missing=_tree(nodes_missing_value_tracks_true=[1]),
+    tree_leaf=_tree(target_nodeids=[1, 77]),
+    tree_no_targets=_tree(n_targets=0),
+    tree_negative_targets=_tree(n_targets=-1),
+    linear_intercepts=_learned("LinearRegressor", coefficients=[1.0] * 8, targets=2, intercepts=[1.0]),
+    linear_coefficients=_learned("LinearRegressor", coefficients=[1.0] * 3, targets=2),
+    gather_blocks=_gather_blocks(10**9),
+    gather_blocks_negative=_gather_blocks(-(10**6)),
+    gather_blocks_axis=_gather_blocks(0, gather_axis=77),
+)  # fmt: skip
+each(
+    RUNTIME, "kernel",
+    tree_feature=_tree(nodes_featureids=[10**6, 0, 0]),
+    tree_loop=_tree(nodes_truenodeids=[0, 0, 0]),
+    tree_mode=_tree(nodes_modes=["EVIL", "LEAF", "LEAF"]),
+    svm_coefficients=_learned("SVMRegressor", coefficients=[1.0], support_vectors=[1.0, 2.0], n_supports=1000, rho=[0.0], kernel_type="LINEAR"),
+    svm_vectors=_learned("SVMRegressor", coefficients=[1.0], support_vectors=[1.0] * 3, n_supports=1, rho=[0.0], kernel_type="RBF", kernel_params=[0.1, 0.0, 0.0]),
+    linear_features=_learned("LinearRegressor", coefficients=[1.0, 2.0], targets=1),
+    classifier_labels=lambda f: model([node("LinearClassifier", "x", "q y", domain="ai.onnx.ml", coefficients=[1.0] * 12, intercepts=[0.0] * 3, classlabels_ints=[0])]),
+    scaler=_learned("Scaler", scale=[1.0] * 3, offset=[0.0] * 3),
+    extractor=lambda f: model([node("ArrayFeatureExtractor", "x i", domain="ai.onnx.ml")], stored=[int64("i", 10**9)]),
+    nbits_short_weights=_nbits(b=(1, 1, 16)),
+    nbits_short_block=_nbits(b=(3, 1, 1)),
+    nbits_short_scales=_nbits(scales=1),
+    nbits_many_rows=_nbits(N=3000),
+    nbits_long_rows=_nbits(K=400),
+    nbits_no_block=_nbits(block_size=0),
+    nbits_bits=_nbits(bits=7),
+    gather_blocks_scales=_gather_blocks(0, scales=(1, 1)),
+    gather_blocks_bits=_gather_blocks(0, bits=3),
+    gather_blocks_block=_gather_blocks(0, block_size=0),
 )  # fmt: skip
