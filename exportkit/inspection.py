@@ -17,6 +17,11 @@ from exportkit.spec import TensorSpec
 from exportkit.worker import Host, Limits
 
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
+SCREENS = {
+    "onnx": "exportkit.screen:screen_onnx",
+    "torchscript": "exportkit.torchfiles:screen_torchscript",
+    "pt2": "exportkit.torchfiles:screen_pt2",
+}
 # What a server imports while a file is read: the runtime that will load it.
 IDLE = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime", "onnx.checker", "exportkit.screen")
 
@@ -110,10 +115,11 @@ def _inspect(file: Path, server: Host, question: Question) -> Inspection:
     started = time.monotonic()
     kind, size = _describe(file)
     digest = _compare_digest(file, question.expect_digest)
-    if kind != "onnx":
-        raise RunError("not yet")
     limits = _limits(size, question.timeout)
-    screened: Screened = _ask(server, f"exportkit.screen:screen_{kind}", file.absolute(), limits=limits, stage="reading it")
+    screened: Screened = _ask(server, SCREENS[kind], file.absolute(), limits=limits, stage="reading it")
+    if kind != "onnx":
+        done = "read, and holds nothing that runs while it is loaded; not loaded, as loading would run its code"
+        return Inspection(file, kind, digest, size, (), (), done, screened.facts, time.monotonic() - started, "read")
     beside = sum((file.parent / name).stat().st_size for name in screened.facts["external"])
     provider = pipeline.choose_provider(question.provider, server, limits)
     call = ("exportkit.trial:run_once", file.absolute(), screened, provider, pipeline.find_library(question.ort_library))
