@@ -18,6 +18,8 @@ _MOST_RECORDS = 200_000
 _MOST_INFLATED = 256 << 20  # bytes of all deflated records: text and debug records
 _ENCRYPTED = 1
 _LOCAL = struct.Struct("<4s5H3L2H")  # APPNOTE.TXT 4.3.7
+_END = struct.Struct("<4s4H2LH")  # 4.3.16
+_IN_ZIP64 = 2**16 - 1  # the number is told in the 64-bit record
 _CHUNK = 1 << 20
 
 
@@ -36,8 +38,7 @@ class Archive:
         infos = self._zip.infolist()
         if not infos or len(infos) > _MOST_RECORDS:
             raise RejectedError(f"holds {len(infos):,} records")
-        if self._zip.comment:
-            raise RejectedError("ends in a comment: a second archive may hide there")
+        _check_end(file, size, len(infos))
         _check_places(infos, self._zip.start_dir, size)
         inflated = 0
         for info in infos:
@@ -70,6 +71,14 @@ class Archive:
             raise RejectedError(f"record {shown(info.filename)} is damaged: {type(error).__name__}: {error}") from error
         if count != info.file_size:
             raise RejectedError(f"record {shown(info.filename)} has {count} bytes, its header says {info.file_size}")
+
+
+def _check_end(file: IO[bytes], size: int, count: int) -> None:
+    """The last bytes must be the directory's end: readers look for it in different places where something follows."""
+    file.seek(max(0, size - _END.size))
+    mark, _, _, here, total, _, _, comment = _END.unpack(file.read(_END.size))
+    if mark != b"PK\5\6" or comment or {here, total} - {count, _IN_ZIP64}:
+        raise RejectedError("does not end where its directory ends, or holds another number of records than it says")
 
 
 def _check_places(infos: list[zipfile.ZipInfo], directory: int, size: int) -> None:

@@ -69,7 +69,7 @@ def export(  # noqa: PLR0913 - one argument an option
 
 
 @app.command()
-def check(  # noqa: PLR0913 - one argument an option
+def check(
     targets: Annotated[list[str], typer.Argument(help="Artifact folders, or .onnx, .pt and .pt2 files from elsewhere; patterns too.")],
     provider: Provider = "cpu",
     ort_library: Library = None,

@@ -36,7 +36,9 @@ def check_model(model: Any, folder: Path, newest_ir: int, newest_opset: int) -> 
         raise RejectedError("holds no graph")
     imports = _check_imports(model.opset_import, "the model")
     if not OLDEST_OPSET <= imports.get("", OLDEST_OPSET) <= newest_opset:
-        raise RejectedError(f"imports opset {imports['']}; {OLDEST_OPSET} (the oldest that onnxruntime promises) to {newest_opset} are known")
+        raise RejectedError(
+            f"imports opset {imports['']}; {OLDEST_OPSET} (the oldest that onnxruntime promises) to {newest_opset} are known"
+        )
     _check_functions(model.functions)
     _refuse_bomb(model)
     for function in model.functions:
@@ -244,11 +246,10 @@ def _check_type(kind: Any, where: str, depth: int = 0) -> None:
 
 def _check_dimensions(kind: Any, where: str, depth: int = 0) -> None:
     which = kind.WhichOneof("value")
-    inner = getattr(kind, which) if which else None
-    if which in ("tensor_type", "sparse_tensor_type") and any(one.dim_value < 0 for one in inner.shape.dim):
+    if which in ("tensor_type", "sparse_tensor_type") and any(one.dim_value < 0 for one in getattr(kind, which).shape.dim):
         raise RejectedError(f"{where} has a negative dimension")
     if which in ("sequence_type", "optional_type") and depth <= _MOST_NESTED_TYPES:
-        _check_dimensions(inner.elem_type, where, depth + 1)
+        _check_dimensions(getattr(kind, which).elem_type, where, depth + 1)
 
 
 def _refuse_twice(names: Iterable[str], what: str, *, empty: bool = True) -> None:

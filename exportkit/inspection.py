@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exportkit import pipeline, store
+from exportkit import manifest, pipeline, store
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
+from exportkit.manifest import Made
 from exportkit.messages import Screened
 from exportkit.pipeline import Listener, Verdict
-from exportkit.spec import TensorSpec
+from exportkit.spec import Artifact, Finding, Network, Report, Source, TensorSpec
 from exportkit.worker import Host, Limits
 
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
@@ -111,22 +112,50 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
         raise RejectedError(_one_line(error.what), where=str(target), todo=error.todo) from error
 
 
-def _inspect(file: Path, server: Host, question: Question) -> Inspection:
+def _inspect(file: Path, server: Host, question: Question) -> Verdict | Inspection:
     started = time.monotonic()
     kind, size = _describe(file)
     digest = _compare_digest(file, question.expect_digest)
     limits = _limits(size, question.timeout)
     screened: Screened = _ask(server, SCREENS[kind], file.absolute(), limits=limits, stage="reading it")
+    if question.golden:
+        return _compare(file, kind, screened, server, question, started)
     if kind != "onnx":
-        done = "read, and holds nothing that runs while it is loaded; not loaded, as loading would run its code"
+        done = "reads whole, and names nothing that would run while loading; it was not loaded, as loading runs code"
         return Inspection(file, kind, digest, size, (), (), done, screened.facts, time.monotonic() - started, "read")
     beside = sum((file.parent / name).stat().st_size for name in screened.facts["external"])
     provider = pipeline.choose_provider(question.provider, server, limits)
     call = ("exportkit.trial:run_once", file.absolute(), screened, provider, pipeline.find_library(question.ort_library))
     facts = _ask(server, *call, limits=_limits(size + beside, question.timeout), stage="loading and running it")
-    done = "loads and runs in onnxruntime"
+    done = "loads and runs in onnxruntime, on inputs drawn from its signature"
     found = {**screened.facts, **facts}
     return Inspection(file, kind, digest, size, screened.inputs, screened.outputs, done, found, time.monotonic() - started)
+
+
+def _compare(file: Path, kind: str, screened: Screened, server: Host, question: Question, started: float) -> Verdict:
+    """Judges a file on golden cases: those of a manifest beside them, or, for ONNX, cases alone."""
+    assert question.golden is not None
+    limits = Limits(question.timeout) if question.timeout else Limits()
+    provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
+    cases = question.golden.absolute()
+    _compare_digest(cases, None)  # it is there
+    artifact = Artifact(kind, (file.name,), "", screened.inputs, screened.outputs)
+    network = Network(file.stem, screened.inputs, {}, Source(str(file), "", "", ""), (), screened.outputs)
+    call: tuple[Any, ...] = ("exportkit.trial:judge_cases", file.absolute(), screened, provider, library, cases)
+    if (cases.parent / store.MANIFEST).is_file():
+        data = store.read_manifest(cases.parent)
+        store.verify_file(cases.parent, cases.name, data["files"].get(cases.name))
+        network = manifest.read_network(data["network"])
+        told = {**data["evidence"], "file": str(cases)}
+        call = ("exportkit.judge:judge_golden", file.parent.absolute(), artifact, network, provider, library, told)
+    elif kind != "onnx":
+        raise LoadError("has no manifest beside it: only that tells how a .pt or .pt2 takes its inputs", where=str(question.golden))
+    try:
+        reports = server.run(*call, limits=limits, stage=f"checking {file.name}")
+    except RunError as error:
+        reports = (Report(network.name, artifact, kind, provider, findings=(Finding("error", "does-not-run", error.what, error.where),)),)
+    made = Made(kind, artifact, reports, (), "", time.monotonic() - started, file.parent)
+    return Verdict(network, (made,), (), file.parent, 0 if made.good else 1, {"total": time.monotonic() - started})
 
 
 def _describe(file: Path) -> tuple[str, int]:

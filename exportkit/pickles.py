@@ -6,6 +6,8 @@ uses to name them: a name put together on the stack could be any.
 
 import pickletools
 import re
+from collections.abc import Iterator
+from typing import Any
 
 from exportkit.errors import RejectedError
 from exportkit.wire import shown
@@ -39,22 +41,24 @@ def check_pickle(data: bytes, where: str, *, scripted: bool = False) -> None:
     """
     if len(data) > _MOST_BYTES:
         raise RejectedError(f"{where} is a pickle of {len(data):,} bytes")
-    steps, end = 0, 0
-    try:
-        for operation, argument, place in pickletools.genops(data):
-            steps, end = steps + 1, place or 0
-            if steps > _MOST_STEPS:
-                raise RejectedError(f"{where} is a pickle of more than {_MOST_STEPS:,} steps")
-            if operation.name in _FORBIDDEN:
-                raise RejectedError(f"{where} holds {operation.name}, with which a pickle imports what it likes")
-            if operation.name == _NAMING and not _allowed(str(argument), scripted=scripted):
-                raise RejectedError(f"{where} would import {shown(str(argument))}")
-    except RejectedError:
-        raise
-    except Exception as error:  # whatever the standard library's reader stumbles over
-        raise RejectedError(f"{where} is a damaged pickle: {shown(str(error))[1:-1]}") from error
+    end = 0
+    for step, (operation, argument, place) in enumerate(_read(data, where)):
+        end = place or 0
+        if step > _MOST_STEPS:
+            raise RejectedError(f"{where} is a pickle of more than {_MOST_STEPS:,} steps")
+        if operation.name in _FORBIDDEN:
+            raise RejectedError(f"{where} holds {operation.name}, with which a pickle imports what it likes")
+        if operation.name == _NAMING and not _allowed(str(argument), scripted=scripted):
+            raise RejectedError(f"{where} would import {shown(str(argument))}")
     if end != len(data) - 1:
         raise RejectedError(f"{where} holds more than its pickle")
+
+
+def _read(data: bytes, where: str) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    try:
+        yield from pickletools.genops(data)
+    except Exception as error:  # whatever the standard library's reader stumbles over
+        raise RejectedError(f"{where} is a damaged pickle: {shown(str(error))[1:-1]}") from error
 
 
 def _allowed(name: str, *, scripted: bool) -> bool:

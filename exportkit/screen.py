@@ -11,7 +11,9 @@ from exportkit.messages import Screened
 from exportkit.spec import TensorSpec
 from exportkit.wire import walk
 
-_DIFFERS = re.compile(r"Inferred \w+(?: and existing \w+)? (?:type )?differs? .*|[^:]*type mismatch.*|\[TypeInferenceError\].*", re.IGNORECASE)
+_DIFFERS = re.compile(
+    r"Inferred \w+(?: and existing \w+)? (?:type )?differs? .*|[^:]*type mismatch.*|\[TypeInferenceError\].*", re.IGNORECASE
+)
 _LARGE = 4096  # bytes: no size, axis or scale that shapes follow from is larger
 _UNKNOWN_RANK = ("...",)
 

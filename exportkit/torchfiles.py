@@ -31,8 +31,12 @@ _PT2_RECORDS = re.compile(
 )
 _STRINGS = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
 _RUNS = re.compile(r"\b__setstate__\b")
-_REACHES_OUT = re.compile(r"\b(?:torch|aten)\.(?:from_file|_?save|load\w*)\b|\btorch\.classes\.(?!quantized\b|xnnpack\b|sparse\b|rnn\b)(\w+)")
-_TARGET = re.compile(r"torch\.ops\.(?!load_library|import_module|loaded_libraries)\w+\.\w+(?:\.\w+)?|_operator\.\w+|math\.\w+|torch\.(?:_?sym_\w+)")
+_REACHES_OUT = re.compile(
+    r"\b(?:torch|aten)\.(?:from_file|_?save|load\w*)\b|\btorch\.classes\.(?!quantized\b|xnnpack\b|sparse\b|rnn\b)(\w+)"
+)
+_TARGET = re.compile(
+    r"torch\.ops\.(?!load_library|import_module|loaded_libraries)\w+\.\w+(?:\.\w+)?|_operator\.\w+|math\.\w+|torch\.(?:_?sym_\w+)"
+)
 _FUNCTIONS = {
     "Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Mod", "PythonMod", "Max", "Min", "Abs", "floor", "ceiling", "FloorDiv",
     "CeilDiv", "CleanDiv", "ModularIndexing", "Where", "Piecewise", "ExprCondPair", "TruncToInt", "TruncToFloat", "ToFloat", "RoundToInt",

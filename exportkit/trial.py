@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from exportkit import plugins
+from exportkit import evidence, golden, judge, plugins
 from exportkit.draws import COUNTING, Draw, draw, draws
-from exportkit.errors import ExportKitError, RejectedError
-from exportkit.messages import Screened
-from exportkit.spec import Artifact, Network, Source, TensorSpec
+from exportkit.errors import ExportKitError, LoadError, RejectedError
+from exportkit.evidence import Sample
+from exportkit.messages import Screened, Trial
+from exportkit.spec import Artifact, Case, Network, Report, Source, TensorSpec
 
 _NESTED = ("sequence_", "optional_", "map_", "sparse_", "str")  # onnxruntime takes these as Python values only
 # The values of such inputs may decide an output's shape (a size, an axis): what is declared holds for those of the author.
@@ -47,6 +48,45 @@ def run_once(file: Path, screened: Screened, device: str, ort_library: str | Non
             raise RejectedError(strays[0])
         return {**session.facts, "inputs": _told(values), "ran_at": dict(way.sizes), "draw": _words(way), "strays": strays}
     raise RejectedError(f"runs on none of the inputs drawn from its signature: {reasons[0]}", todo=_todo(screened))
+
+
+def judge_cases(file: Path, screened: Screened, device: str, ort_library: str | None, cases: Path) -> tuple[Report, ...]:
+    """Judges an .onnx on golden cases that no manifest describes: eager's own error is weighed from them alone.
+
+    Args:
+        cases: a safetensors file; "CASE/input/NAME", "CASE/eager/OUTPUT", and "CASE/oracle/OUTPUT" in float64 for floats.
+
+    Raises:
+        LoadError: no case is whole.
+    """
+    reader = golden.Reader(cases)
+    keys, network = set(reader.names()), network_of(file, screened)
+    missing = {name: _missing(name, screened, keys) for name in sorted({key.split("/")[0] for key in keys})}
+    names = [name for name, keys_missing in missing.items() if not keys_missing]
+    if not names:
+        lacks = next(iter(missing.values()), ["CASE/input/NAME"])[0]
+        raise LoadError(f"holds no {lacks}", where=str(cases), todo="Golden cases hold inputs, eager's outputs and float64's.")
+    samples = {spec.name: [_sample(reader, case, spec) for case in names] for spec in screened.outputs}
+    budgets = {spec.name: evidence.weigh(samples[spec.name], spec.dtype) for spec in screened.outputs}
+    trial = Trial(cases, tuple(Case(name, {}, "check", "inside", 0) for name in names), budgets, {}, len(missing) - len(names))
+    artifact = Artifact("onnx", (file.name,), "", screened.inputs, screened.outputs)
+    session = replace(plugins.load("backends", "onnxruntime"), ort_library=ort_library).load(file.parent, artifact, network, device)
+    return (judge.judge(session, artifact, network, "onnxruntime", device, trial),)
+
+
+def _sample(reader: golden.Reader, case: str, spec: TensorSpec) -> Sample:
+    eager, oracle = (reader.read(f"{case}/{kind}/{spec.name}") for kind in (_kinds(spec)[0], _kinds(spec)[-1]))
+    return Sample(case, eager, oracle, ())
+
+
+def _missing(case: str, screened: Screened, keys: set[str]) -> list[str]:
+    needed = [f"{case}/input/{spec.name}" for spec in screened.inputs]
+    needed += [f"{case}/{kind}/{spec.name}" for spec in screened.outputs for kind in _kinds(spec)]
+    return [key for key in needed if key not in keys]
+
+
+def _kinds(spec: TensorSpec) -> list[str]:
+    return ["eager", "oracle"] if "float" in spec.dtype or "complex" in spec.dtype else ["eager"]
 
 
 def network_of(file: Path, screened: Screened) -> Network:

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0, "spec": 0, "messages": 1,
+    "wire": 1, "tensors": 2, "graphs": 3, "kernels": 4, "archives": 3, "pickles": 2, "screen": 5, "torchfiles": 5, "draws": 1,
     "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 2, "state": 1, "perturb": 1, "float64": 1, "simplify": 1, "patches": 1,
     "worker": 2, "results": 2, "signature": 2,
     "calling": 3,
@@ -20,9 +21,9 @@ FLOORS = {
     "reference": 7, "capture": 7,
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
-    "attempts": 10, "doctor": 10,
-    "pipeline": 11,
-    "summary": 12, "__init__": 13, "cli": 14,
+    "attempts": 10, "doctor": 10, "trial": 10,
+    "pipeline": 11, "inspection": 12,
+    "summary": 13, "__init__": 14, "cli": 15,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -36,6 +37,7 @@ LIGHT = (
     "manifest",
     "attempts",
     "pipeline",
+    "inspection",
     "summary",
     "cli",
     "__init__",

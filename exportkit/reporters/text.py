@@ -19,7 +19,16 @@ _MOST_NOTES = 16  # so that a usual verdict stays below 40 lines
 _NUMBERS = ("error", "max abs", "max rel", "size", "seconds")
 _COLUMNS = ("  format", "made by", "runs in", "verdict", *_NUMBERS)
 _DISPENSABLE = ("seconds", "made by", "max rel", "size")  # left out of a table too wide, in this order
-_STYLES = {"passed": "green", "runs": "green", "read": "green", "passed with warnings": "yellow", "undetermined": "yellow", "failed": "red", "rejected": "red", "could not run": "red"}
+_STYLES = {
+    "passed": "green",
+    "runs": "green",
+    "read": "green",
+    "passed with warnings": "yellow",
+    "undetermined": "yellow",
+    "failed": "red",
+    "rejected": "red",
+    "could not run": "red",
+}
 _URGENCY = ("failed", "error", "undetermined", "warning", "note")
 
 
@@ -112,7 +121,7 @@ def _file_lines(summary: Summary) -> Iterator[str]:
 
 
 def _file_verdict(summary: Summary) -> str:
-    return f"{summary['done']} in {summary['seconds']['total']:.1f} s; nothing is proven about parity (--golden FILE compares)"
+    return f"{summary['done']} ({summary['seconds']['total']:.1f} s); nothing is proven about parity (--golden FILE compares)"
 
 
 def _tensors(specs: Sequence[Summary]) -> str:
@@ -322,10 +331,15 @@ def _seconds(one: Summary) -> Text:
 
 
 def _tally(summaries: Sequence[Summary]) -> str:
-    good = sum(one["exit_code"] == 0 for one in summaries)
+    """Counts networks, which are proven, apart from bare files, which only run or read whole; an error tells not which it met."""
+    files = sum("network" not in one and "error" not in one for one in summaries)
+    good = sum(one["exit_code"] == 0 for one in summaries) - files
     bad = Counter(one["outcome"] for one in summaries if one["exit_code"])
-    rest = ", ".join(f"{bad[outcome]} {outcome}" for outcome in reversed(_STYLES) if bad[outcome])
-    return f"{good} of {_count(len(summaries), 'network')} proven" + (f"; {rest}" if rest else "")
+    rest = [f"{bad[outcome]} {outcome}" for outcome in reversed(_STYLES) if bad[outcome]]
+    if not files:
+        return "; ".join([f"{good} of {_count(len(summaries), 'network')} proven", *([", ".join(rest)] if rest else [])])
+    proven = [f"{_count(good, 'network')} proven"] if good else []
+    return "; ".join([*proven, f"{_count(files, 'file')} without a fault, nothing proven about parity", *rest])
 
 
 PLUGIN = TextReporter()

@@ -1,7 +1,7 @@
 """Good .onnx files as others make them: every one must be accepted. One maker a file."""
 
 import numpy as np
-from hostile_onnx import F, I32, I64, WEIGHTS, L, array, int64, model, node, value
+from hostile_onnx import I32, I64, WEIGHTS, F, L, array, int64, model, node, value
 from onnx import TensorProto, helper
 
 f32 = np.float32
@@ -38,7 +38,9 @@ GOOD |= {
     # arithmetic, shapes, indices
     "elementwise": plain([node("Mul", "x x", "a"), node("Sqrt", "a", "b"), node("Sub", "b x", "c"), node("Erf", "c")]),
     "compare": plain([node("Greater", "x x", "a"), node("Not", "a", "b"), node("Where", "b x x")]),
-    "integers": plain([node("Cast", "x", "a", to=I32), node("Div", "a k", "b"), node("Mod", "b k")], gives=I32, stored={"k": np.int32([3])}),
+    "integers": plain(
+        [node("Cast", "x", "a", to=I32), node("Div", "a k", "b"), node("Mod", "b k")], gives=I32, stored={"k": np.int32([3])}
+    ),
     "bits": one("BitShift", "x k", gives=U8, x=(U8, (4,)), stored={"k": np.uint8([1])}, direction="LEFT"),
     "reduce": plain([node("ReduceMean", "x a", "h", keepdims=1), node("ReduceMax", "h", keepdims=0)], stored={"a": L([1])}),
     "reshape": one("Reshape", "x s", stored={"s": L([0, 2, -1])}),
@@ -70,14 +72,20 @@ GOOD |= {
     "constant_of_floats": plain([node("Constant", "", "c", value_floats=[1.0, 2.0, 3.0, 4.0]), node("Add", "x c")]),
     # images, sequences, norms
     "convolution": plain(
-        [node("Conv", "x w b", "h", pads=[1, 1, 1, 1]), node("MaxPool", "h", "p", kernel_shape=[2, 2], strides=[2, 2]), node("GlobalAveragePool", "p")],
-        x=(F, IMAGE), stored={"w": ones(4, 3, 3, 3), "b": ones(4)},
+        [
+            node("Conv", "x w b", "h", pads=[1, 1, 1, 1]),
+            node("MaxPool", "h", "p", kernel_shape=[2, 2], strides=[2, 2]),
+            node("GlobalAveragePool", "p"),
+        ],
+        x=(F, IMAGE),
+        stored={"w": ones(4, 3, 3, 3), "b": ones(4)},
     ),
     "depthwise": one("Conv", "x w", x=(F, IMAGE), stored={"w": ones(3, 1, 3, 3)}, group=3),
     "transposed": one("ConvTranspose", "x w", x=(F, IMAGE), stored={"w": ones(3, 2, 2, 2)}, strides=[2, 2]),
     "any_image": plain(
         [node("Conv", "x w", "h", strides=[4, 4], kernel_shape=[7, 7]), node("AveragePool", "h", kernel_shape=[3, 3])],
-        x=(F, ("n", 3, "height", "width")), stored={"w": ones(4, 3, 7, 7)},
+        x=(F, ("n", 3, "height", "width")),
+        stored={"w": ones(4, 3, 7, 7)},
     ),
     "resize": one("Resize", "x e s", x=(F, IMAGE), stored={"e": f32([]), "s": f32([1, 1, 2, 2])}, mode="linear"),
     "space_to_depth": one("SpaceToDepth", x=(F, IMAGE), blocksize=2),
@@ -94,7 +102,9 @@ GOOD |= {
     "rms_norm_23": one("RMSNormalization", "x s", x=SEQUENCE, stored={"s": ones(8)}, opset=23),
     "gelu_20": one("Gelu", opset=20),
     "nms": plain(
-        [node("Sigmoid", "x", "s"), node("NonMaxSuppression", "b s m")], gives=I64, x=(F, (1, 1, 3)),
+        [node("Sigmoid", "x", "s"), node("NonMaxSuppression", "b s m")],
+        gives=I64,
+        x=(F, (1, 1, 3)),
         stored={"b": f32([[[0, 0, 1, 1], [0, 0, 1, 1], [5, 5, 6, 6]]]), "m": L([2])},
     ),
     "spectrum": one("DFT", x=(F, (1, 8, 1)), axis=1, opset=19),
@@ -104,18 +114,37 @@ GOOD |= {
     "double": one("Gemm", "x w", gives=11, x=(11, ("batch", 4)), stored={"w": WEIGHTS.astype(np.float64)}),
     "bool": one("And", "x x", gives=BOOL, x=(BOOL, (3,))),
     "strings": one("StringConcat", "x x", gives=STR, x=(STR, (3,)), opset=20),
-    "mixed": plain([node("Cast", "m", "f", to=F), node("Mul", "x f", "h"), node("Gather", "h i", axis=1)], more=[("m", (BOOL, (2, 4))), ("i", (I64, (3,)))]),
+    "mixed": plain(
+        [node("Cast", "m", "f", to=F), node("Mul", "x f", "h"), node("Gather", "h i", axis=1)],
+        more=[("m", (BOOL, (2, 4))), ("i", (I64, (3,)))],
+    ),
     "scalar": plain([node("Mul", "x k")], more=[("k", (F, ()))]),
     # int8
-    "quantised": plain([node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z")], stored={"s": f32(0.1), "z": np.uint8(128)}),
+    "quantised": plain(
+        [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z")], stored={"s": f32(0.1), "z": np.uint8(128)}
+    ),
     "quantised_by_channel": one("DequantizeLinear", "x s z", x=(I8, (2, 4)), stored={"s": ones(4), "z": np.zeros(4, np.int8)}, axis=1),
     "quantised_linear": plain(
-        [node("DynamicQuantizeLinear", "x", "q s z"), node("MatMulInteger", "q w z", "i"), node("Cast", "i", "f", to=F), node("Mul", "f s")],
+        [
+            node("DynamicQuantizeLinear", "x", "q s z"),
+            node("MatMulInteger", "q w z", "i"),
+            node("Cast", "i", "f", to=F),
+            node("Mul", "f s"),
+        ],
         stored={"w": ones(4, 3, kind=np.int8)},
     ),
-    "quantised_matmul": one("QLinearMatMul", "x s z w s v s z", gives=U8, x=(U8, (2, 4)), stored={"s": f32(0.1), "z": np.uint8(1), "v": np.int8(0), "w": ones(4, 3, kind=np.int8)}),
+    "quantised_matmul": one(
+        "QLinearMatMul",
+        "x s z w s v s z",
+        gives=U8,
+        x=(U8, (2, 4)),
+        stored={"s": f32(0.1), "z": np.uint8(1), "v": np.int8(0), "w": ones(4, 3, kind=np.int8)},
+    ),
     "quantised_convolution": one(
-        "QLinearConv", "x s z w s v s z b", gives=U8, x=(U8, (1, 3, 8, 8)),
+        "QLinearConv",
+        "x s z w s v s z b",
+        gives=U8,
+        x=(U8, (1, 3, 8, 8)),
         stored={"s": f32(0.1), "z": np.uint8(1), "v": np.int8(0), "w": ones(4, 3, 3, 3, kind=np.int8), "b": ones(4, kind=np.int32)},
     ),
     # com.microsoft
@@ -128,7 +157,9 @@ GOOD |= {
     "ms_multi_head": one("MultiHeadAttention", "x x x", MS, x=SEQUENCE, num_heads=2),
     "ms_rotary": one("RotaryEmbedding", "x p c c", MS, x=(F, (1, 1, 8)), stored={"p": L([[0]]), "c": ones(4, 4)}),
     "ms_bits": one("MatMulNBits", "x b s", MS, stored={"b": ones(3, 1, 16, kind=np.uint8), "s": ones(3)}, K=4, N=3, bits=4, block_size=32),
-    "ms_blocks": one("GatherBlockQuantized", "d x s", MS, x=(I64, ("n",)), stored={"d": ones(2, 32, kind=np.uint8), "s": ones(2, 2)}, block_size=32),
+    "ms_blocks": one(
+        "GatherBlockQuantized", "d x s", MS, x=(I64, ("n",)), stored={"d": ones(2, 32, kind=np.uint8), "s": ones(2, 2)}, block_size=32
+    ),
     "ms_dynamic": one("DynamicQuantizeMatMul", "x w s", MS, stored={"w": ones(4, 3, kind=np.uint8), "s": f32([0.1])}),
     # ai.onnx.ml
     "ml_scaler": one("Scaler", domain="ai.onnx.ml", offset=[0.5], scale=[2.0]),
@@ -136,7 +167,7 @@ GOOD |= {
     "ml_labels": one("LabelEncoder", domain="ai.onnx.ml", gives=I64, x=(STR, (3,)), keys_strings=["1", "2"], values_int64s=[5, 6]),
     "ml_normaliser": one("Normalizer", domain="ai.onnx.ml", norm="L2"),
     "ml_imputer": one("Imputer", domain="ai.onnx.ml", imputed_value_floats=[0.0]),
-}  # fmt: skip
+}
 
 
 def good(maker):
@@ -147,10 +178,21 @@ def good(maker):
 @good
 def ml_trees(folder):
     tree = node(
-        "TreeEnsembleRegressor", domain="ai.onnx.ml", n_targets=1, nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[3, 0, 0],
-        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"], nodes_values=[0.5, 0.0, 0.0], nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0],
-        target_treeids=[0, 0], target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.0, 2.0],
-    )  # fmt: skip
+        "TreeEnsembleRegressor",
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_treeids=[0, 0, 0],
+        nodes_nodeids=[0, 1, 2],
+        nodes_featureids=[3, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"],
+        nodes_values=[0.5, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0],
+        target_treeids=[0, 0],
+        target_nodeids=[1, 2],
+        target_ids=[0, 0],
+        target_weights=[1.0, 2.0],
+    )
     return model([tree])
 
 
@@ -184,14 +226,22 @@ def loop_with_if_and_rows(folder):
 @good
 def scan(folder):
     body = helper.make_graph(
-        [node("Add", "si xi", "so"), node("Identity", "so", "yo")], "body", [value("si", F, (4,)), value("xi", F, (4,))], [value("so", F, (4,)), value("yo", F, (4,))]
+        [node("Add", "si xi", "so"), node("Identity", "so", "yo")],
+        "body",
+        [value("si", F, (4,)), value("xi", F, (4,))],
+        [value("so", F, (4,)), value("yo", F, (4,))],
     )
     return model([node("Scan", "s x", "last y", body=body, num_scan_inputs=1)], stored=[array("s", np.zeros(4, np.float32))])
 
 
 @good
 def sequences(folder):
-    nodes = [node("SplitToSequence", "x", "s", axis=1), node("SequenceAt", "s i", "a"), node("SequenceInsert", "s a", "t"), node("ConcatFromSequence", "t", axis=1)]
+    nodes = [
+        node("SplitToSequence", "x", "s", axis=1),
+        node("SequenceAt", "s i", "a"),
+        node("SequenceInsert", "s a", "t"),
+        node("ConcatFromSequence", "t", axis=1),
+    ]
     return model(nodes, stored=[array("i", L(0))])
 
 
@@ -264,7 +314,12 @@ def output_is_an_input(folder):
 @good
 def names_of_others(folder):
     """Slashes, colons, dots, spaces and letters of other alphabets."""
-    return model([helper.make_node("Neg", ["x"], ["/model/layer.0/Größe:0 出力"], name="ns::Neg"), helper.make_node("Abs", ["/model/layer.0/Größe:0 出力"], ["y"])])
+    return model(
+        [
+            helper.make_node("Neg", ["x"], ["/model/layer.0/Größe:0 出力"], name="ns::Neg"),
+            helper.make_node("Abs", ["/model/layer.0/Größe:0 出力"], ["y"]),
+        ]
+    )
 
 
 @good
@@ -336,5 +391,3 @@ def write(maker, folder):
     file = folder / "m.onnx"
     file.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     return file
-
-

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 F, I64, I32 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32
 WEIGHTS = np.arange(12, dtype=np.float32).reshape(4, 3) / 10
@@ -75,7 +75,8 @@ def _wrap(number, content):
 
 
 each(
-    READING, "bytes",
+    READING,
+    "bytes",
     empty=_bytes(lambda data: b""),
     half=_bytes(lambda data: data[: len(data) // 2]),
     last=_bytes(lambda data: data[:-1]),
@@ -94,7 +95,7 @@ each(
     huge_length=_bytes(lambda data: data + _key(6, 2) + b"\xff\xff\xff\xff\x0f"),
     bad_utf8=_bytes(lambda data: data + _wrap(2, b"\xff\xfe")),
     wrong_wire=_bytes(lambda data: data + _key(2, 0) + b"\1"),
-)  # fmt: skip
+)
 
 
 @reading
@@ -154,7 +155,8 @@ def _set(**fields):
 
 
 each(
-    READING, "tensor",
+    READING,
+    "tensor",
     raw_long=_weights(lambda t: _set(raw_data=t.raw_data * 3)(t)),
     raw_short=_weights(lambda t: _set(raw_data=t.raw_data[:-1])(t)),
     raw_empty=_weights(_set(raw_data=b"")),
@@ -175,9 +177,9 @@ each(
     no_data=_weights(lambda t: t.ClearField("raw_data")),
     segment=_weights(lambda t: setattr(t.segment, "begin", 3)),
     int8_out_of_range=_weights(lambda t: (t.ClearField("raw_data"), _set(data_type=3, int32_data=[1000] * 12)(t))),
-    bool_of_seven=_weights(lambda t: _set(data_type=9, raw_data=b"\7" * 12)(t)),
+    bool_of_seven=_weights(_set(data_type=9, raw_data=b"\7" * 12)),
     dims_none=_weights(_set(dims=[])),
-)  # fmt: skip
+)
 
 
 @reading
@@ -227,7 +229,10 @@ def sparse_index_outside(folder):
 # --- external data ----------------------------------------------------------------------------------------------------------------------
 
 
-def _external(*entries, data=WEIGHTS.tobytes(), prepare=None, dims=None):
+CONTENT = WEIGHTS.tobytes()
+
+
+def _external(*entries, data=CONTENT, prepare=None, dims=None):
     def make(folder):
         proto = linear()
         tensor = proto.graph.initializer[0]
@@ -268,7 +273,8 @@ def _hard_link(folder):
 
 HERE = ("location", "w.bin")
 each(
-    READING, "external",
+    READING,
+    "external",
     up=_external(("location", "../w.bin")),
     up_inside=_external(("location", "sub/../w.bin")),
     up_later=_external(("location", "sub/../../w.bin")),
@@ -308,7 +314,7 @@ each(
     holes=_external(
         ("location", "holes.bin"), dims=[2**15, 2**14], prepare=lambda folder: os.truncate(_touched(folder / "holes.bin"), 2**31)
     ),
-)  # fmt: skip
+)
 
 
 def _touched(file):
@@ -341,7 +347,8 @@ def external_in_attribute(folder):
 
 X4 = value("x"), value("x2")
 each(
-    READING, "names",
+    READING,
+    "names",
     two_inputs=lambda f: model([node("Neg")], inputs=[value("x"), value("x")]),
     two_outputs=lambda f: model([node("Neg")], outputs=[value("y", shape=None), value("y", shape=None)]),
     two_initializers=lambda f: model([node("MatMul", "x w")], stored=[array("w", WEIGHTS), array("w", WEIGHTS)]),
@@ -366,7 +373,7 @@ each(
     inner_of_a_branch=lambda f: _branch([node("Neg", "x", "r")], after=[node("Abs", "r")], out="z"),
     nobody_makes_in_a_branch=lambda f: _branch([node("Neg", "ghost", "r")]),
     later_in_a_branch=lambda f: _branch([node("Neg", "later", "r")], after=[node("Abs", "x", "later")]),
-)  # fmt: skip
+)
 
 
 def _branch(nodes, after=(), out="y"):
@@ -397,7 +404,8 @@ def _imports(change):
 
 
 each(
-    READING, "attribute",
+    READING,
+    "attribute",
     unknown=lambda f: model([node("Relu", evil=3)]),
     string_for_int=lambda f: model([node("Softmax", axis="one")]),
     float_for_int=lambda f: model([node("Softmax", axis=1.5)]),
@@ -411,7 +419,7 @@ each(
     tensor_missing=_attribute(lambda a: (a.ClearField("i"), setattr(a, "type", 4))),
     graph_missing=_attribute(lambda a: (a.ClearField("i"), setattr(a, "type", 5))),
     required_missing=lambda f: model([node("Cast")]),
-)  # fmt: skip
+)
 
 
 @reading
@@ -422,7 +430,8 @@ def attribute_there_twice(folder):
 
 
 each(
-    READING, "version",
+    READING,
+    "version",
     opset_none=_imports(lambda m: m.ClearField("opset_import")),
     opset_1=_imports(lambda m: setattr(m.opset_import[0], "version", 1)),
     opset_6=_imports(lambda m: setattr(m.opset_import[0], "version", 6)),
@@ -439,9 +448,10 @@ each(
     ir_negative=_imports(lambda m: setattr(m, "ir_version", -3)),
     ir_9999=_imports(lambda m: setattr(m, "ir_version", 9999)),
     no_graph=_imports(lambda m: m.ClearField("graph")),
-)  # fmt: skip
+)
 each(
-    READING, "operator",
+    READING,
+    "operator",
     unknown=lambda f: model([node("NoSuchOperator")]),
     domain_not_imported=lambda f: model([node("FooBar", domain="evil.corp")]),
     too_few_inputs=lambda f: model([node("Add")]),
@@ -449,22 +459,26 @@ each(
     too_many_outputs=lambda f: model([node("Neg", "x", "y z")]),
     too_new=lambda f: model([node("Gelu")]),  # since opset 20
     of_removed_form=lambda f: model([node("ReduceSum", axes=[1])]),  # an input since opset 13
-)  # fmt: skip
+)
 each(
-    RUNTIME, "operator",
+    RUNTIME,
+    "operator",
     domain_unknown=lambda f: model([node("FooBar", domain="evil.corp")], **{"evil.corp": 1}),
     microsoft_unknown=lambda f: model([node("FooBar", domain="com.microsoft")]),
     microsoft_attribute=lambda f: model([node("Gelu", domain="com.microsoft", evil=3)]),
     microsoft_version=lambda f: model([node("Gelu", domain="com.microsoft")], **{"com.microsoft": 999}),
     ml_version=lambda f: model([node("Normalizer", domain="ai.onnx.ml")], **{"ai.onnx.ml": 999}),
-    without_kernel=lambda f: model([node("Adam", "x x x x x", "y z", domain="ai.onnx.preview.training")], **{"ai.onnx.preview.training": 1}),
+    without_kernel=lambda f: model(
+        [node("Adam", "x x x x x", "y z", domain="ai.onnx.preview.training")], **{"ai.onnx.preview.training": 1}
+    ),
     context_of_a_provider=lambda f: model([node("EPContext", domain="com.microsoft", ep_cache_context="/etc/passwd", embed_mode=0)]),
-)  # fmt: skip
+)
 
 # --- types that lie ---------------------------------------------------------------------------------------------------------------------
 
 each(
-    READING, "lie",
+    READING,
+    "lie",
     output_type=lambda f: model([node("Neg")], outputs=[value("y", I64)]),
     output_shape=lambda f: model([node("Neg")], outputs=[value("y", F, (2, 5))]),
     output_rank=lambda f: model([node("Neg")], outputs=[value("y", F, (2, 4, 1))]),
@@ -475,7 +489,7 @@ each(
     output_none=lambda f: model([node("Neg")], outputs=[onnx.ValueInfoProto(name="y")]),
     inner_type=lambda f: _inner(value("h", I64)),
     inner_shape=lambda f: _inner(value("h", F, (7, 7))),
-)  # fmt: skip
+)
 
 
 def _inner(info):
@@ -488,7 +502,9 @@ def _inner(info):
 
 
 def _function(name, nodes, inputs=("a",), outputs=("r",), **more):
-    return helper.make_function("local", name, list(inputs), list(outputs), nodes, [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)], **more)
+    return helper.make_function(
+        "local", name, list(inputs), list(outputs), nodes, [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)], **more
+    )
 
 
 def _call(name, *places):
@@ -513,7 +529,8 @@ def _reference(name):
 
 
 each(
-    READING, "function",
+    READING,
+    "function",
     itself=_functions(_function("f", [_call("f", "a", "r")])),
     in_a_circle=_functions(_function("f", [_call("g", "a", "r")]), _function("g", [_call("f", "a", "r")])),
     bomb=_functions(*_doubling(40), first="f39"),
@@ -529,7 +546,7 @@ each(
     unsorted=_functions(_function("f", [node("Neg", "q", "r"), node("Abs", "a", "q")])),
     domain_not_imported=lambda f: model([_call("f", "x", "y")], functions=[_function("f", [node("Neg", "a", "r")])]),
     unknown_attribute=_functions(_function("f", [_reference("axis")])),
-)  # fmt: skip
+)
 each(RUNTIME, "function", missing=_functions(_function("f", [node("Neg", "a", "r")]), first="g"))
 
 
@@ -575,7 +592,8 @@ def _loop(trips, stacked=False):
 
 L = np.int64
 each(
-    RUNTIME, "bomb",
+    RUNTIME,
+    "bomb",
     constant_of_shape=_to_x([node("ConstantOfShape", "s", "q")], s=L([10**6, 10**6])),
     constant_of_shape_negative=_to_x([node("ConstantOfShape", "s", "q")], s=L([-5, 3])),
     constant_of_shape_overflow=_to_x([node("ConstantOfShape", "s", "q")], s=L([2**32, 2**32, 3])),
@@ -598,11 +616,21 @@ each(
     loop=_loop(2**62),
     loop_stacked=_loop(2**40, stacked=True),
     doubling=lambda f: model(
-        [node("Concat", "x x", "a0", axis=0), *(node("Concat", f"a{n} a{n}", f"a{n + 1}", axis=0) for n in range(40)), node("Identity", "a40")]
+        [
+            node("Concat", "x x", "a0", axis=0),
+            *(node("Concat", f"a{n} a{n}", f"a{n + 1}", axis=0) for n in range(40)),
+            node("Identity", "a40"),
+        ]
     ),
     input_by_signature=lambda f: model([node("Neg")], inputs=[value("x", F, (10**6, 10**6))], outputs=[value("y", F, (10**6, 10**6))]),
-    conv_kernel=_plain("ConvTranspose", "u w", u=np.ones((1, 1, 2, 4), np.float32), w=np.ones((1, 1, 2, 2), np.float32), attributes={"strides": [10**6, 10**6]}),
-)  # fmt: skip
+    conv_kernel=_plain(
+        "ConvTranspose",
+        "u w",
+        u=np.ones((1, 1, 2, 4), np.float32),
+        w=np.ones((1, 1, 2, 2), np.float32),
+        attributes={"strides": [10**6, 10**6]},
+    ),
+)
 
 # --- kernels: numbers that trap, places outside, sizes that lie ---------------------------------------------------------------------------
 
@@ -617,7 +645,8 @@ def _at_run(operator):
 
 
 each(
-    RUNTIME, "trap",
+    RUNTIME,
+    "trap",
     int32_by_zero=_ints(np.int32([1]), np.int32([0]), "Div"),
     int64_by_zero=_ints(L([1]), L([0]), "Div"),
     uint8_by_zero=_ints(np.uint8([1]), np.uint8([0]), "Div"),
@@ -628,10 +657,11 @@ each(
     mod64_least=_ints(L([-(2**63)]), L([-1]), "Mod"),
     by_zero_at_run=_at_run("Div"),
     mod_zero_at_run=_at_run("Mod"),
-)  # fmt: skip
+)
 U = np.ones((1, 1, 4, 4), np.float32)
 each(
-    RUNTIME, "kernel",
+    RUNTIME,
+    "kernel",
     gather=_plain("Gather", "x i", i=L([10**9])),
     gather_negative=_plain("Gather", "x i", i=L([-(10**9)])),
     gather_elements=_plain("GatherElements", "x i", i=L([[10**9]])),
@@ -676,21 +706,52 @@ each(
     pool_no_kernel=_plain("AveragePool", "u", u=U, attributes={"kernel_shape": [0, 0]}),
     pool_negative_kernel=_plain("MaxPool", "u", u=U, attributes={"kernel_shape": [-1, -1]}),
     unpool=_plain("MaxUnpool", "u i", u=U, i=np.full((1, 1, 4, 4), 10**9), attributes={"kernel_shape": [2, 2], "strides": [2, 2]}),
-    unpool_negative=_plain("MaxUnpool", "u i", u=U, i=np.full((1, 1, 4, 4), -(10**6)), attributes={"kernel_shape": [2, 2], "strides": [2, 2]}),
+    unpool_negative=_plain(
+        "MaxUnpool", "u i", u=U, i=np.full((1, 1, 4, 4), -(10**6)), attributes={"kernel_shape": [2, 2], "strides": [2, 2]}
+    ),
     roi=_plain("RoiAlign", "u r i", u=U, r=np.float32([[0, 0, 1, 1]]), i=L([10**6])),
     roi_negative=_plain("RoiAlign", "u r i", u=U, r=np.float32([[0, 0, 1, 1]]), i=L([-5])),
     norm_scale=_plain("BatchNormalization", "u s s s s", u=np.ones((1, 64, 2, 2), np.float32), s=np.ones(1, np.float32)),
     instance_norm=_plain("InstanceNormalization", "u s s", u=np.ones((1, 64, 2, 2), np.float32), s=np.ones(1, np.float32)),
     layer_norm=_plain("LayerNormalization", "x s", s=np.ones(99, np.float32)),
-    group_norm_odd=_plain("GroupNormalization", "u s s", u=np.ones((1, 4, 2, 2), np.float32), s=np.ones(3, np.float32), attributes={"num_groups": 3}, opset=21),
+    group_norm_odd=_plain(
+        "GroupNormalization", "u s s", u=np.ones((1, 4, 2, 2), np.float32), s=np.ones(3, np.float32), attributes={"num_groups": 3}, opset=21
+    ),
     lrn=_plain("LRN", "u", u=U, attributes={"size": 0}),
-    lstm=_plain("LSTM", "u w r", u=np.ones((2, 1, 4), np.float32), w=np.ones((1, 4, 4), np.float32), r=np.ones((1, 4, 1), np.float32), attributes={"hidden_size": 4096}),
+    lstm=_plain(
+        "LSTM",
+        "u w r",
+        u=np.ones((2, 1, 4), np.float32),
+        w=np.ones((1, 4, 4), np.float32),
+        r=np.ones((1, 4, 1), np.float32),
+        attributes={"hidden_size": 4096},
+    ),
     lstm_lengths=lambda f: model(
         [node("LSTM", "u w r b l", hidden_size=1)],
-        stored=[array("u", np.ones((2, 1, 4), np.float32)), array("w", np.ones((1, 4, 4), np.float32)), array("r", np.ones((1, 4, 1), np.float32)), array("b", np.ones((1, 8), np.float32)), array("l", np.int32([10**9]))],
+        stored=[
+            array("u", np.ones((2, 1, 4), np.float32)),
+            array("w", np.ones((1, 4, 4), np.float32)),
+            array("r", np.ones((1, 4, 1), np.float32)),
+            array("b", np.ones((1, 8), np.float32)),
+            array("l", np.int32([10**9])),
+        ],
     ),
-    gru_no_hidden=_plain("GRU", "u w r", u=np.ones((2, 1, 4), np.float32), w=np.ones((1, 3, 4), np.float32), r=np.ones((1, 3, 1), np.float32), attributes={"hidden_size": -1}),
-    rnn=_plain("RNN", "u w r", u=np.ones((2, 1, 4), np.float32), w=np.ones((1, 9, 4), np.float32), r=np.ones((1, 1, 1), np.float32), attributes={"hidden_size": 9}),
+    gru_no_hidden=_plain(
+        "GRU",
+        "u w r",
+        u=np.ones((2, 1, 4), np.float32),
+        w=np.ones((1, 3, 4), np.float32),
+        r=np.ones((1, 3, 1), np.float32),
+        attributes={"hidden_size": -1},
+    ),
+    rnn=_plain(
+        "RNN",
+        "u w r",
+        u=np.ones((2, 1, 4), np.float32),
+        w=np.ones((1, 9, 4), np.float32),
+        r=np.ones((1, 1, 1), np.float32),
+        attributes={"hidden_size": 9},
+    ),
     gemm=_plain("Gemm", "x w", w=np.ones((5, 3), np.float32)),
     gemm_bias=_plain("Gemm", "x w b", w=WEIGHTS, b=np.ones(7, np.float32)),
     matmul=_plain("MatMul", "x w", w=np.ones((5, 3), np.float32)),
@@ -702,9 +763,18 @@ each(
     trilu=_plain("Trilu", "v", v=np.ones(3, np.float32)),
     reverse=_plain("ReverseSequence", "x l", l=L([10**9, 1, 1, 1]), attributes={"batch_axis": 1, "time_axis": 0}),
     compress=_plain("Compress", "x c", c=np.ones(99, np.bool_), attributes={"axis": 7}),
-    quantize=_plain("QuantizeLinear", "x s z", s=np.ones(9, np.float32), z=np.zeros(9, np.uint8), attributes={"axis": 1}, gives=TensorProto.UINT8),
+    quantize=_plain(
+        "QuantizeLinear", "x s z", s=np.ones(9, np.float32), z=np.zeros(9, np.uint8), attributes={"axis": 1}, gives=TensorProto.UINT8
+    ),
     dequantize=_plain("DequantizeLinear", "q s", q=np.ones((2, 4), np.int8), s=np.ones(9, np.float32), attributes={"axis": 1}),
-    dequantize_block=_plain("DequantizeLinear", "q s", q=np.ones((2, 4), np.int8), s=np.ones((2, 1), np.float32), attributes={"axis": 1, "block_size": 3}, opset=21),
+    dequantize_block=_plain(
+        "DequantizeLinear",
+        "q s",
+        q=np.ones((2, 4), np.int8),
+        s=np.ones((2, 1), np.float32),
+        attributes={"axis": 1, "block_size": 3},
+        opset=21,
+    ),
     grid=_plain("GridSample", "u g", u=U, g=np.ones((9, 2, 2, 3), np.float32)),
     col2im=_plain("Col2Im", "c s b", c=np.ones((1, 4, 9), np.float32), s=L([10**6, 10**6]), b=L([2, 2])),
     dft=_plain("DFT", "s n", s=np.ones((1, 8, 1), np.float32), n=L(-4)),
@@ -712,21 +782,48 @@ each(
     mel=_to_x([node("MelWeightMatrix", "a b c d e", "q")], a=L(-1), b=L(8), c=L(8000), d=np.float32(0), e=np.float32(1)),
     nms=_to_x([node("NonMaxSuppression", "b s", "q")], b=np.ones((1, 2, 4), np.float32), s=np.ones((3, 1, 7), np.float32)),
     sequence_at=_to_x([node("SequenceConstruct", "s", "q1"), node("SequenceAt", "q1 i", "q")], s=np.float32([1]), i=L(99)),
-    sequence_erase=_to_x([node("SequenceConstruct", "s", "q1"), node("SequenceErase", "q1 i", "q2"), node("SequenceAt", "q2 z", "q")], s=np.float32([1]), i=L(-99), z=L(0)),
+    sequence_erase=_to_x(
+        [node("SequenceConstruct", "s", "q1"), node("SequenceErase", "q1 i", "q2"), node("SequenceAt", "q2 z", "q")],
+        s=np.float32([1]),
+        i=L(-99),
+        z=L(0),
+    ),
     cast_text=_to_x([node("Cast", "t", "q", to=I64)], t=np.array(["evil"], object)),
     cast_unknown=_plain("Cast", "x", attributes={"to": 9999}),
-    tfidf_counts=_plain("TfIdfVectorizer", "i", i=np.int32([1, 2, 3]), attributes={"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0, "ngram_counts": [0, 10**6], "ngram_indexes": [0, 1], "pool_int64s": [1, 2]}),
+    tfidf_counts=_plain(
+        "TfIdfVectorizer",
+        "i",
+        i=np.int32([1, 2, 3]),
+        attributes={
+            "mode": "TF",
+            "min_gram_length": 1,
+            "max_gram_length": 2,
+            "max_skip_count": 0,
+            "ngram_counts": [0, 10**6],
+            "ngram_indexes": [0, 1],
+            "pool_int64s": [1, 2],
+        },
+    ),
     bernoulli=_plain("RandomNormal", "", attributes={"shape": [10**6, 10**6]}),
     multinomial=_plain("Multinomial", "x", attributes={"sample_size": -1}, gives=I32),
-)  # fmt: skip
+)
 
 
 def _tree(**changes):
     attributes = {
-        "n_targets": 1, "nodes_falsenodeids": [2, 0, 0], "nodes_featureids": [0, 0, 0], "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
-        "nodes_nodeids": [0, 1, 2], "nodes_treeids": [0, 0, 0], "nodes_truenodeids": [1, 0, 0], "nodes_values": [0.0, 0.0, 0.0],
-        "target_ids": [0, 0], "target_nodeids": [1, 2], "target_treeids": [0, 0], "target_weights": [1.0, 2.0],
-    }  # fmt: skip
+        "n_targets": 1,
+        "nodes_falsenodeids": [2, 0, 0],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_treeids": [0, 0, 0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_values": [0.0, 0.0, 0.0],
+        "target_ids": [0, 0],
+        "target_nodeids": [1, 2],
+        "target_treeids": [0, 0],
+        "target_weights": [1.0, 2.0],
+    }
     return lambda folder: model([node("TreeEnsembleRegressor", domain="ai.onnx.ml", **{**attributes, **changes})])
 
 
@@ -747,7 +844,8 @@ def _gather_blocks(index, scales=(2, 2), **changes):
 
 
 each(
-    READING, "kernel",
+    READING,
+    "kernel",
     tree_target=_tree(target_ids=[0, 10**6]),
     tree_target_negative=_tree(target_ids=[0, -3]),
     tree_feature_negative=_tree(nodes_featureids=[-5, 0, 0]),
@@ -763,16 +861,29 @@ each(
     gather_blocks=_gather_blocks(10**9),
     gather_blocks_negative=_gather_blocks(-(10**6)),
     gather_blocks_axis=_gather_blocks(0, gather_axis=77),
-)  # fmt: skip
+)
 each(
-    RUNTIME, "kernel",
+    RUNTIME,
+    "kernel",
     tree_feature=_tree(nodes_featureids=[10**6, 0, 0]),
     tree_loop=_tree(nodes_truenodeids=[0, 0, 0]),
     tree_mode=_tree(nodes_modes=["EVIL", "LEAF", "LEAF"]),
-    svm_coefficients=_learned("SVMRegressor", coefficients=[1.0], support_vectors=[1.0, 2.0], n_supports=1000, rho=[0.0], kernel_type="LINEAR"),
-    svm_vectors=_learned("SVMRegressor", coefficients=[1.0], support_vectors=[1.0] * 3, n_supports=1, rho=[0.0], kernel_type="RBF", kernel_params=[0.1, 0.0, 0.0]),
+    svm_coefficients=_learned(
+        "SVMRegressor", coefficients=[1.0], support_vectors=[1.0, 2.0], n_supports=1000, rho=[0.0], kernel_type="LINEAR"
+    ),
+    svm_vectors=_learned(
+        "SVMRegressor",
+        coefficients=[1.0],
+        support_vectors=[1.0] * 3,
+        n_supports=1,
+        rho=[0.0],
+        kernel_type="RBF",
+        kernel_params=[0.1, 0.0, 0.0],
+    ),
     linear_features=_learned("LinearRegressor", coefficients=[1.0, 2.0], targets=1),
-    classifier_labels=lambda f: model([node("LinearClassifier", "x", "q y", domain="ai.onnx.ml", coefficients=[1.0] * 12, intercepts=[0.0] * 3, classlabels_ints=[0])]),
+    classifier_labels=lambda f: model(
+        [node("LinearClassifier", "x", "q y", domain="ai.onnx.ml", coefficients=[1.0] * 12, intercepts=[0.0] * 3, classlabels_ints=[0])]
+    ),
     scaler=_learned("Scaler", scale=[1.0] * 3, offset=[0.0] * 3),
     extractor=lambda f: model([node("ArrayFeatureExtractor", "x i", domain="ai.onnx.ml")], stored=[int64("i", 10**9)]),
     nbits_short_weights=_nbits(b=(1, 1, 16)),
@@ -785,4 +896,4 @@ each(
     gather_blocks_scales=_gather_blocks(0, scales=(1, 1)),
     gather_blocks_bits=_gather_blocks(0, bits=3),
     gather_blocks_block=_gather_blocks(0, block_size=0),
-)  # fmt: skip
+)

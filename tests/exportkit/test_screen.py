@@ -33,7 +33,10 @@ def test_a_good_file_is_read(tmp_path, name):
 def test_damaged_files_are_rejected_in_words_or_read(tmp_path):
     """Flips, drops and repeats bytes: whatever comes of it, nothing but a rejection is raised."""
     draw = random.Random(0)
-    seeds = [good_onnx.write(good_onnx.GOOD[name], tmp_path / name).read_bytes() for name in ("convolution", "loop", "functions", "sparse_weights")]
+    seeds = [
+        good_onnx.write(good_onnx.GOOD[name], tmp_path / name).read_bytes()
+        for name in ("convolution", "loop", "functions", "sparse_weights")
+    ]
     rejected = 0
     for _ in range(400):
         data = bytearray(draw.choice(seeds))
