@@ -81,14 +81,13 @@ def check(
 ) -> None:
     """Check folders: digests, then each artifact against its golden cases. Check bare files: read with limits, loaded, run once."""
     question = inspection.Question(provider, ort_library, golden, expect_digest, timeout)
-    with Host.start((), inspection.IDLE) as server, _Progress(quiet=as_json) as progress:
-        try:
-            outcomes = [
-                _told(str(one), lambda one=one: inspection.check(one, server, question, progress.listen(str(one))))
-                for one in inspection.expand(targets, question)
-            ]
-        except LoadError as error:
-            outcomes = [_fault(" ".join(targets), error)]
+    try:
+        paths = inspection.expand(targets, question)
+    except LoadError as error:
+        _print([_fault(" ".join(targets), error)], as_json=as_json, traceback=traceback)
+        return
+    with Host.start((), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
+        outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, question, progress.listen(str(one)))) for one in paths]
     _print(outcomes, as_json=as_json, traceback=traceback)
 
 

@@ -23,8 +23,9 @@ SCREENS = {
     "torchscript": "exportkit.torchfiles:screen_torchscript",
     "pt2": "exportkit.torchfiles:screen_pt2",
 }
-# What a server imports while a file is read: the runtime that will load it.
-IDLE = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime", "onnx.checker", "exportkit.screen")
+# What a server imports while the first file is read: the runtime that will load it; for the next files also what reads them.
+RUNNING = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
+READING = ("onnx.checker", "onnx.shape_inference", "exportkit.screen")
 
 _SECONDS = 12.0  # for each of two steps; a file from elsewhere is answered within half a minute
 _ROOM = 640 << 20  # bytes that a small file may use
@@ -92,6 +93,12 @@ def expand(targets: Sequence[str], question: Question) -> list[Path]:
     if question.expect_digest and len(found) != 1:
         raise LoadError(f"--expect-digest pins one folder or file, not {len(found)}")
     return found
+
+
+def idle(targets: Sequence[Path]) -> tuple[str, ...]:
+    """Lists what a server should import while nothing is asked of it."""
+    files = [one for one in targets if one.suffix == ".onnx" and not one.is_dir()]
+    return () if not files else RUNNING if len(targets) == 1 else RUNNING + READING
 
 
 def check(target: Path, server: Host, question: Question, listen: Listener = lambda _: None) -> Verdict | Inspection:

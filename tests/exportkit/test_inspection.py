@@ -23,7 +23,7 @@ ENDLESS = {name: maker for name, maker in hostile_onnx.RUNTIME.items() if name.s
 
 @pytest.fixture(scope="module")
 def server():
-    with Host.start(inspection.IDLE) as host:
+    with Host.start(inspection.RUNNING + inspection.READING) as host:
         yield host
 
 
