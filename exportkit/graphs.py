@@ -10,7 +10,6 @@ from exportkit.errors import RejectedError
 from exportkit.tensors import KINDS, check_tensor
 from exportkit.wire import shown
 
-OLDEST_OPSET = 7  # onnxruntime promises nothing before it
 _OLDEST_IR = 3
 _MOST_NODES = 500_000  # with every call of a function spelled out
 _MOST_LEVELS = 16  # of graphs in graphs
@@ -35,10 +34,8 @@ def check_model(model: Any, folder: Path, newest_ir: int, newest_opset: int) -> 
     if not model.HasField("graph"):
         raise RejectedError("holds no graph")
     imports = _check_imports(model.opset_import, "the model")
-    if not OLDEST_OPSET <= imports.get("", OLDEST_OPSET) <= newest_opset:
-        raise RejectedError(
-            f"imports opset {imports['']}; {OLDEST_OPSET} (the oldest that onnxruntime promises) to {newest_opset} are known"
-        )
+    if imports.get("", 1) > newest_opset:
+        raise RejectedError(f"imports opset {imports['']}; 1 to {newest_opset} are known")
     _check_functions(model.functions)
     _refuse_bomb(model)
     for function in model.functions:

@@ -29,6 +29,7 @@ for number in range(13, 24):
     GOOD[f"opset_{number}"] = plain(
         [node("MatMul", "x w", "h"), node("Softmax", "h", axis=-1)], x=(F, ("batch", 4)), stored={"w": WEIGHTS}, opset=number, ir=8
     )
+GOOD["opset_6"] = plain([node("Relu", "x", "h"), node("Softmax", "h", axis=1)], opset=6, ir=3)
 for number in (4, 5, 6, 7, 8, 9, 10, 11):
     GOOD[f"ir_{number}"] = plain([node("MatMul", "x w", "h"), node("Relu", "h")], stored={"w": WEIGHTS}, opset=13, ir=number)
 
