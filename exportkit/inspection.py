@@ -19,13 +19,13 @@ from exportkit.worker import Host, Limits
 
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
 SCREENS = {
-    "onnx": "exportkit.screen:screen_onnx",
-    "torchscript": "exportkit.torchfiles:screen_torchscript",
-    "pt2": "exportkit.torchfiles:screen_pt2",
+    "onnx": "exportkit.screening.screen:screen_onnx",
+    "torchscript": "exportkit.screening.torchfiles:screen_torchscript",
+    "pt2": "exportkit.screening.torchfiles:screen_pt2",
 }
 # What a server imports while the first file is read: the runtime that will load it; for the next files also what reads them.
 RUNNING = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
-READING = ("onnx.checker", "onnx.shape_inference", "exportkit.screen")
+READING = ("onnx.checker", "onnx.shape_inference", "exportkit.screening.screen")
 
 _SECONDS = 12.0  # for each of two steps; a file from elsewhere is answered within half a minute
 _ROOM = 640 << 20  # bytes that a small file may use

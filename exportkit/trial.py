@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from exportkit import evidence, golden, judge, plugins
-from exportkit.draws import COUNTING, Draw, draw, draws
+from exportkit.screening.draws import COUNTING, Draw, draw, draws
 from exportkit.errors import ExportKitError, LoadError, RejectedError
 from exportkit.evidence import Sample
 from exportkit.messages import Screened, Trial

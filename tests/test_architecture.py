@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0, "spec": 0, "messages": 1,
-    "wire": 1, "tensors": 2, "graphs": 3, "kernels": 4, "archives": 3, "pickles": 2, "screen": 5, "torchfiles": 5, "draws": 1,
+    "screening": 5,
     "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 2, "state": 1, "perturb": 1, "float64": 1, "simplify": 1, "patches": 1,
     "worker": 2, "results": 2, "signature": 2,
     "calling": 3,

@@ -12,7 +12,7 @@ import good_onnx
 import hostile_onnx
 
 from exportkit.errors import RejectedError
-from exportkit.screen import screen_onnx
+from exportkit.screening.screen import screen_onnx
 
 
 @pytest.mark.parametrize("name", hostile_onnx.READING)

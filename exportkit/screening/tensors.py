@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from exportkit.errors import RejectedError
-from exportkit.wire import shown
+from exportkit.screening.wire import shown
 
 _MOST_ELEMENTS = 2**48
 _NUMBER = re.compile(r"[0-9]{1,18}")

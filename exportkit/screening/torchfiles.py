@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exportkit.archives import Archive
+from exportkit.screening.archives import Archive
 from exportkit.errors import RejectedError
 from exportkit.messages import Screened
-from exportkit.pickles import check_pickle
-from exportkit.wire import shown
+from exportkit.screening.pickles import check_pickle
+from exportkit.screening.wire import shown
 
 _MOST_CODE = 16 << 20
 _MOST_NESTED = 100

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from exportkit.errors import RejectedError
-from exportkit.tensors import KINDS, check_tensor
-from exportkit.wire import shown
+from exportkit.screening.tensors import KINDS, check_tensor
+from exportkit.screening.wire import shown
 
 _OLDEST_IR = 3
 _MOST_NODES = 500_000  # with every call of a function spelled out

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from exportkit.errors import RejectedError
-from exportkit.wire import shown
+from exportkit.screening.wire import shown
 
 _MOST_BYTES = 256 << 20
 _MOST_STEPS = 5_000_000

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import IO
 
 from exportkit.errors import RejectedError
-from exportkit.tensors import check_name
-from exportkit.wire import shown
+from exportkit.screening.tensors import check_name
+from exportkit.screening.wire import shown
 
 _MOST_RECORDS = 200_000
 _MOST_INFLATED = 256 << 20  # bytes of all deflated records: text and debug records

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from exportkit.draws import COUNTING, Draw, draw
+from exportkit.screening.draws import COUNTING, Draw, draw
 from exportkit.errors import RejectedError
 from exportkit.spec import TensorSpec
 

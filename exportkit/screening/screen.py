@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from exportkit.errors import RejectedError
-from exportkit.graphs import check_model, locations, walk_nodes
-from exportkit.kernels import check_kernels
+from exportkit.screening.model import check_model, locations, walk_nodes
+from exportkit.screening.kernels import check_kernels
 from exportkit.messages import Screened
 from exportkit.spec import TensorSpec
-from exportkit.wire import walk
+from exportkit.screening.wire import walk
 
 _DIFFERS = re.compile(
     r"Inferred \w+(?: and existing \w+)? (?:type )?differs? .*|[^:]*type mismatch.*|\[TypeInferenceError\].*", re.IGNORECASE

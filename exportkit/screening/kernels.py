@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from exportkit.errors import RejectedError
-from exportkit.graphs import domain_of, walk_nodes
-from exportkit.wire import shown
+from exportkit.screening.model import domain_of, walk_nodes
+from exportkit.screening.wire import shown
 
 Attributes = Mapping[str, Any]
 Stored = Mapping[str, Any]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from exportkit.errors import RejectedError
-from exportkit.torchfiles import screen_pt2, screen_torchscript
+from exportkit.screening.torchfiles import screen_pt2, screen_torchscript
 
 
 class Net(nn.Module):
