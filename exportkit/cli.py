@@ -5,13 +5,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
 
-from exportkit import __version__, pipeline, plugins
-from exportkit.errors import ExportKitError
+from exportkit import __version__, inspection, pipeline, plugins
+from exportkit.errors import ExportKitError, LoadError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
 
@@ -73,26 +74,26 @@ def export(  # noqa: PLR0913 - one argument an option
 
 @app.command()
 def check(
-    folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
+    targets: Annotated[list[str], typer.Argument(help="Artifact folders, or .onnx, .pt and .pt2 files from elsewhere; patterns too.")],
     provider: Provider = "cpu",
     ort_library: Library = None,
-    timeout: Timeout = 300.0,
+    golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
+    expect_digest: Annotated[str | None, typer.Option(help="SHA-256 of the folder's manifest.json, or of the bare file.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12.")] = None,
     repro: Repro = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
 ) -> None:
-    """Check artifact folders: digests, then each artifact against its golden cases."""
-    limits = Limits(timeout)
-    with Host.start(()) as server, _Progress(quiet=as_json) as progress:
-        outcomes = [
-            _told(
-                str(folder),
-                lambda f=folder: pipeline.check(
-                    f, server, provider, ort_library, limits, progress.listen(str(f)), _place(repro, f.name, folders)
-                ),
-            )
-            for folder in folders
-        ]
+    """Check folders: digests, then each artifact against its golden cases. Check bare files: read with limits, loaded, run once."""
+    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout)
+    try:
+        paths = inspection.expand(targets, question)
+    except LoadError as error:
+        _print([_fault(" ".join(targets), error)], as_json=as_json, traceback=traceback)
+        return
+    with Host.start((), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
+        asked = {one: replace(question, repro=_place(repro, one.name, paths)) for one in paths}
+        outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, asked[one], progress.listen(str(one)))) for one in paths]
     _print(outcomes, as_json=as_json, traceback=traceback)
 
 
@@ -194,8 +195,13 @@ def _told(target: str, run: Any, command: str = "") -> dict[str, Any]:
     try:
         return summarise(run(), command=command)
     except ExportKitError as error:
-        fault = {"kind": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
-        return {"target": target, "error": fault, "details": getattr(error, "details", ""), "outcome": "could not run", "exit_code": 2}
+        return _fault(target, error)
+
+
+def _fault(target: str, error: ExportKitError) -> dict[str, Any]:
+    fault = {"kind": type(error).__name__, "what": error.what, "where": error.where, "todo": error.todo}
+    details = getattr(error, "details", "")
+    return {"target": target, "error": fault, "details": details, "outcome": error.outcome, "exit_code": error.exit_code}
 
 
 def _print(outcomes: list[dict[str, Any]], *, as_json: bool, traceback: bool) -> None:
@@ -219,7 +225,8 @@ def _print(outcomes: list[dict[str, Any]], *, as_json: bool, traceback: bool) ->
 def _error(outcome: dict[str, Any], *, traceback: bool) -> str:
     fault = outcome["error"]
     place = fault["where"] or outcome["target"]
-    lines = [*(outcome["details"].splitlines() if traceback else []), f"error: {place}: {fault['what']}"]
+    word = "rejected" if outcome["outcome"] == "rejected" else "error"
+    lines = [*(outcome["details"].splitlines() if traceback else []), f"{word}: {place}: {fault['what']}"]
     return "\n".join([*lines, *([f"  {fault['todo']}"] if fault["todo"] else [])])
 
 

@@ -5,6 +5,7 @@
     |-- ExportError    the network cannot be exported; names what stands in the way
     |-- RunError       user code, an exporter or a runtime crashed, hung or ran out of memory
     |-- StoreError     the artifact folder cannot be read, written or trusted
+    |-- RejectedError  a file from elsewhere is not what it says, does not run, or is not safe to load
     `-- PluginError    a format, backend, metric or reporter is missing or broken
 
 A mismatch between an artifact and eager PyTorch is a `Measurement`, never an exception.
@@ -18,7 +19,14 @@ class ExportKitError(Exception):
         what: one sentence that names the fault.
         where: "file:line" in the user's network file, or the path at fault; "" where there is none.
         todo: what the user can do next; "" where nothing is known.
+
+    Attributes:
+        outcome: what a report says in place of a verdict.
+        exit_code: of a command that ends so.
     """
+
+    outcome = "could not run"
+    exit_code = 2
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
         super().__init__(what, where, todo)
@@ -53,6 +61,13 @@ class RunError(ExportKitError):
 
 class StoreError(ExportKitError):
     """The artifact folder cannot be read, written or trusted."""
+
+
+class RejectedError(ExportKitError):
+    """A file from elsewhere is not what it says, does not run, or is not safe to load."""
+
+    outcome = "rejected"
+    exit_code = 1
 
 
 class PluginError(ExportKitError):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from exportkit.errors import ExportKitError
 from exportkit.spec import Accept, Artifact, Case, Finding, Network, Symbol, TensorSpec, Tree
@@ -124,6 +125,21 @@ class Evidence:
     digest: str
     narrow: bool = False
     findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What a file from elsewhere says of itself, once every rule holds.
+
+    Attributes:
+        inputs: a dimension that nobody names is "?", an unknown rank the one dimension "..."; dtypes of sequences begin with "sequence_",
+            of optional values with "optional_".
+        facts: plain JSON values: versions, counts.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

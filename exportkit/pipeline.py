@@ -99,7 +99,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     """
     started = time.monotonic()
     limits = Limits(request.timeout, request.memory)
-    provider, ort_library = _provider(request.provider, server, limits), _library(request.ort_library)
+    provider, ort_library = choose_provider(request.provider, server, limits), find_library(request.ort_library)
     loaded, holder = _hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
@@ -154,7 +154,7 @@ def check(
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
-    provider, ort_library = _provider(provider, server, limits), _library(ort_library)
+    provider, ort_library = choose_provider(provider, server, limits), find_library(ort_library)
     try:
         network = manifest.read_network(data["network"])
         artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
@@ -208,7 +208,7 @@ def _hold(request: Request, server: Host, limits: Limits, listen: Listener, give
     return server.hold(*call, limits=limits, stage=stage, on_event=listen, idle=EXPORTING)
 
 
-def _provider(provider: str, server: Host, limits: Limits) -> str:
+def choose_provider(provider: str, server: Host, limits: Limits) -> str:
     """Decides where ONNX runs: "auto" takes CUDA where onnxruntime really has such a device."""
     if provider not in ("cpu", "cuda", "auto"):
         raise RunError(f"there is no provider {provider}", todo="Take cpu, cuda or auto.")
@@ -222,7 +222,7 @@ def _provider(provider: str, server: Host, limits: Limits) -> str:
     return "cuda" if "cuda" in devices else "cpu"
 
 
-def _library(file: str | None) -> str | None:
+def find_library(file: str | None) -> str | None:
     """Finds the library of custom operators: the children that load it run elsewhere."""
     if file is None:
         return None

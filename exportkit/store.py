@@ -144,7 +144,7 @@ def verify(folder: Path) -> dict[str, Any]:
     if not isinstance(files, dict):
         raise StoreError("lists no files", where=str(folder / MANIFEST))
     for name, expected in files.items():
-        _verify_file(folder, name, expected)
+        verify_file(folder, name, expected)
     if extra := sorted(set(_listed(folder)) - files.keys() - {RUN, MANIFEST}):
         raise StoreError(f"holds {extra[0]}, which its manifest does not list", where=str(folder), todo="Remove it, or export again.")
     return data
@@ -158,7 +158,12 @@ def describe(file: Path) -> dict[str, Any]:
     return {"sha256": digest, "size": file.stat().st_size}
 
 
-def _verify_file(folder: Path, name: str, expected: Any) -> None:
+def verify_file(folder: Path, name: str, expected: Any) -> None:
+    """Compares one file with its entry in the manifest.
+
+    Raises:
+        StoreError: it is missing, no regular file, or of another size or digest.
+    """
     file = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise StoreError(f"lists {name!r}, which lies outside of the folder", where=str(folder / MANIFEST))

@@ -5,17 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from exportkit.inspection import Inspection
 from exportkit.manifest import Made, as_json
 from exportkit.pipeline import Verdict
 from exportkit.spec import Measurement, Network, Report
 
 
-def summarise(verdict: Verdict, *, command: str = "") -> dict[str, Any]:
-    """Turns a verdict into the reporters' summary.
+def summarise(verdict: Verdict | Inspection, *, command: str = "") -> dict[str, Any]:
+    """Turns a verdict, or what was found of a bare file, into the reporters' summary.
 
     Args:
         command: the export that was asked for, without its formats; "" where it was none.
     """
+    if isinstance(verdict, Inspection):
+        return _file(verdict)
     good = [one.format for one in verdict.made if one.good]
     failed = [one.format for one in verdict.made if not one.good]
     commands = [f"{command} --format {','.join(good)}"] if good and failed and command else []
@@ -28,6 +31,23 @@ def summarise(verdict: Verdict, *, command: str = "") -> dict[str, Any]:
         "exit_code": verdict.exit_code,
         "seconds": {name: round(value, 2) for name, value in verdict.seconds.items()},
         "next": commands,
+    }
+
+
+def _file(found: Inspection) -> dict[str, Any]:
+    tensors = {"inputs": found.inputs, "outputs": found.outputs}
+    signature = {key: [{"name": s.name, "dtype": s.dtype, "shape": list(s.shape)} for s in specs] for key, specs in tensors.items()}
+    return {
+        "file": str(found.file),
+        "format": found.format,
+        "sha256": found.digest,
+        "size": found.size,
+        **signature,
+        "done": found.done,
+        "facts": as_json(found.facts),
+        "outcome": found.outcome,
+        "exit_code": 0,
+        "seconds": {"total": round(found.seconds, 2)},
     }
 
 

@@ -43,7 +43,11 @@ _RUNNING = re.compile(r".*while running (\S+) node\. Name:'([^']*)' Status Messa
 _NO_KERNEL = re.compile(r"Could not find an implementation for (\S+?)\(\d+\) node with name '([^']*)'")
 _NO_OPERATOR = re.compile(r"(?:Fatal error: |No Op registered for )(\S+?)(?:\(-?\d+\))?(?: is not a registered| with domain)")
 _TYPES = re.compile(r"Optype \((\S+?)\) .*in node \(([^)]*)\)")
-_SOURCE = re.compile(r"(?:/\S*onnxruntime/)?[\w/]+\.(?:h|cc|cu)h?:\d+ (?:onnxruntime::.*?\) )?")
+# Where in onnxruntime's source: file, line, and the C++ function with its types.
+_SOURCE = re.compile(
+    r"(?:/\S*onnxruntime/)?[\w/]+\.(?:h|cc|cu)h?:\d+ "
+    r"(?:(?:[\w:<>*&]+ )*onnxruntime::[^()]*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? ?)?"
+)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -18,7 +19,16 @@ _MOST_NOTES = 16  # so that a usual verdict stays below 40 lines
 _NUMBERS = ("error", "max abs", "max rel", "size", "seconds")
 _COLUMNS = ("  format", "made by", "runs in", "verdict", *_NUMBERS)
 _DISPENSABLE = ("seconds", "made by", "max rel", "size")  # left out of a table too wide, in this order
-_STYLES = {"passed": "green", "passed with warnings": "yellow", "undetermined": "yellow", "failed": "red", "could not run": "red"}
+_STYLES = {
+    "passed": "green",
+    "runs": "green",
+    "read": "green",
+    "passed with warnings": "yellow",
+    "undetermined": "yellow",
+    "failed": "red",
+    "rejected": "red",
+    "could not run": "red",
+}
 _URGENCY = ("failed", "error", "undetermined", "warning", "note")
 
 
@@ -28,6 +38,8 @@ class TextReporter:
 
     def render(self, summary: Summary, *, colour: bool = False, width: int = 100) -> str:
         """Renders one verdict: what was read, what varies, each format's proof, what to know, and what to do."""
+        if "network" not in summary:
+            return self._render_file(summary, colour=colour, width=width)
         console = _console(width, colour=colour)
         console.print(_title(summary["network"]))
         for line in _signature(summary["network"]):
@@ -41,6 +53,17 @@ class TextReporter:
         console.print()
         # Not folded: it may hold a command to copy.
         console.print(Text(_last_line(summary), style=_STYLES[summary["outcome"]]), soft_wrap=True)
+        return _text(console)
+
+    def _render_file(self, summary: Summary, *, colour: bool, width: int) -> str:
+        """Renders what a bare file is, and what nobody knows of it."""
+        console = _console(width, colour=colour)
+        size = Text(f"  {summary['format']}, {_size(summary['size'])}", style="not bold")
+        console.print(Text(Path(summary["file"]).name, style="bold") + size)
+        for line in _file_lines(summary):
+            _say(console, line, width, indent=11)
+        console.print()
+        console.print(Text(_file_verdict(summary), style=_STYLES[summary["outcome"]]), soft_wrap=True)
         return _text(console)
 
     def render_many(self, summaries: Sequence[Summary], *, colour: bool = False, width: int = 100) -> str:
@@ -88,6 +111,19 @@ def _signature(network: Summary) -> Iterator[str]:
     yield f"  varies   {_varying(network['symbols'])}"
     if network["fixed"]:
         yield f"  fixed    {_few(network['fixed'])}"
+
+
+def _file_lines(summary: Summary) -> Iterator[str]:
+    if summary["inputs"] or summary["outputs"]:
+        yield f"  inputs   {_tensors(summary['inputs'])}"
+        yield f"  outputs  {_tensors(summary['outputs'])}"
+    if opsets := summary["facts"].get("opsets"):
+        yield f"  opsets   {', '.join(f'{domain} {version}' for domain, version in opsets.items())}"
+    yield f"  sha256   {summary['sha256']}"
+
+
+def _file_verdict(summary: Summary) -> str:
+    return f"{summary['done']} ({summary['seconds']['total']:.1f} s); nothing is proven about parity (--golden FILE compares)"
 
 
 def _tensors(specs: Sequence[Summary]) -> str:
@@ -284,19 +320,30 @@ def _row(one: Summary) -> tuple[Text, ...]:
     if "error" in one:
         fault = one["error"]
         why = f"{fault['where']}: {fault['what']}" if fault.get("where") else fault["what"]
-        return Text(one["target"]), Text("could not run", style="red"), Text("-"), Text("-"), Text(textwrap.shorten(why, 120))
+        return Text(one["target"]), Text(one["outcome"], style="red"), Text("-"), Text("-"), Text(textwrap.shorten(why, 120))
+    if "network" not in one:
+        return Text(one["file"]), Text(one["outcome"], style=_STYLES[one["outcome"]]), Text(one["format"]), _seconds(one), Text("")
     made = " ".join(form["format"] if form["outcome"].startswith("passed") else f"(no {form['format']})" for form in one["formats"])
     notes = sorted(_all_notes(one), key=lambda note: _URGENCY.index(note[0]))
     why = next((text for severity, text, _ in notes if severity != "note"), "")
     verdict = Text(one["outcome"], style=_STYLES[one["outcome"]])
-    return Text(one["network"]["name"]), verdict, Text(made), Text(f"{one['seconds']['total']:.1f}"), Text(textwrap.shorten(why, 120))
+    return Text(one["network"]["name"]), verdict, Text(made), _seconds(one), Text(textwrap.shorten(why, 120))
+
+
+def _seconds(one: Summary) -> Text:
+    return Text(f"{one['seconds']['total']:.1f}")
 
 
 def _tally(summaries: Sequence[Summary]) -> str:
-    good = sum(one["exit_code"] == 0 for one in summaries)
+    """Counts networks, which are proven, apart from bare files, which only run or read whole; an error tells not which it met."""
+    files = sum("network" not in one and "error" not in one for one in summaries)
+    good = sum(one["exit_code"] == 0 for one in summaries) - files
     bad = Counter(one["outcome"] for one in summaries if one["exit_code"])
-    rest = ", ".join(f"{bad[outcome]} {outcome}" for outcome in reversed(_STYLES) if bad[outcome])
-    return f"{good} of {_count(len(summaries), 'network')} proven" + (f"; {rest}" if rest else "")
+    rest = [f"{bad[outcome]} {outcome}" for outcome in reversed(_STYLES) if bad[outcome]]
+    if not files:
+        return "; ".join([f"{good} of {_count(len(summaries), 'network')} proven", *([", ".join(rest)] if rest else [])])
+    proven = [f"{_count(good, 'network')} proven"] if good else []
+    return "; ".join([*proven, f"{_count(files, 'file')} without a fault, nothing proven about parity", *rest])
 
 
 PLUGIN = TextReporter()

@@ -1,0 +1,216 @@
+"""Checks what a command names: artifact folders, and bare files from elsewhere. Holds nothing heavy: every parser runs in a child."""
+
+import glob
+import hashlib
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exportkit import manifest, pipeline, store
+from exportkit.errors import LoadError, RejectedError, RunError, StoreError
+from exportkit.manifest import Made
+from exportkit.messages import Screened
+from exportkit.pipeline import Listener, Verdict
+from exportkit.spec import Artifact, Finding, Network, Report, Source, TensorSpec
+from exportkit.worker import Host, Limits
+
+BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
+SCREENS = {
+    "onnx": "exportkit.screening.screen:screen_onnx",
+    "torchscript": "exportkit.screening.torchfiles:screen_torchscript",
+    "pt2": "exportkit.screening.torchfiles:screen_pt2",
+}
+# What a server imports while the first file is read: the runtime that will load it; for the next files also what reads them.
+RUNNING = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
+READING = ("onnx.checker", "onnx.shape_inference", "exportkit.screening.screen")
+
+_SECONDS = 12.0  # for each of two steps; a file from elsewhere is answered within half a minute
+_ROOM = 640 << 20  # bytes that a small file may use
+_TIMES = 4  # so many times its own bytes may a large file use besides
+_BYTES_A_SECOND = 50 << 20  # a large file may take longer
+_LONGEST = 400  # characters of a reason
+_MOST_ONNX = 2**31 - 1  # bytes: protobuf's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to check and how: the command line's options, by the same names.
+
+    Attributes:
+        golden: a safetensors file of golden cases that a bare file must agree with.
+        expect_digest: SHA-256 of the folder's manifest, of a bare file itself.
+        timeout: wall seconds that one step may take; None for the usual.
+        repro: a folder for the node that makes the ONNX of a folder fail; None for none.
+    """
+
+    provider: str = "cpu"
+    ort_library: str | None = None
+    golden: Path | None = None
+    expect_digest: str | None = None
+    timeout: float | None = None
+    repro: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a bare file is: it was read, and where that is safe loaded and run; nothing is proven about parity.
+
+    Attributes:
+        done: what was done, in words.
+        facts: plain JSON values.
+    """
+
+    file: Path
+    format: str
+    digest: str
+    size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    done: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    outcome: str = "runs"
+
+
+def expand(targets: Sequence[str], question: Question) -> list[Path]:
+    """Lists what each target names: a path, or a pattern of which artifact folders and bare files are taken.
+
+    Raises:
+        LoadError: a pattern matches none, or one digest is expected of several.
+    """
+    found: list[Path] = []
+    for target in targets:
+        if Path(target).exists() or not glob.has_magic(target):
+            found.append(Path(target))
+            continue
+        matches = [Path(one) for one in sorted(glob.glob(target, recursive=True))]  # noqa: PTH207 - the pattern may be absolute
+        taken = [one for one in matches if one.suffix in BARE or (one / store.MANIFEST).is_file()]
+        if not taken:
+            raise LoadError("matches no artifact folder and no .onnx, .pt or .pt2 file", where=target)
+        found += taken
+    found = list(dict.fromkeys(found))
+    if question.expect_digest and len(found) != 1:
+        raise LoadError(f"--expect-digest pins one folder or file, not {len(found)}")
+    return found
+
+
+def idle(targets: Sequence[Path]) -> tuple[str, ...]:
+    """Lists what a server should import while nothing is asked of it."""
+    files = [one for one in targets if one.suffix == ".onnx" and not one.is_dir()]
+    return () if not files else RUNNING if len(targets) == 1 else RUNNING + READING
+
+
+def check(target: Path, server: Host, question: Question, listen: Listener = lambda _: None) -> Verdict | Inspection:
+    """Checks one folder or file.
+
+    Raises:
+        RejectedError: a bare file is malformed, does not run, or is not safe to load.
+        StoreError: a file of a folder is missing or changed, or a digest is not the expected one.
+        ExportKitError: it cannot be checked.
+    """
+    if target.is_dir():
+        _compare_digest(target / store.MANIFEST, question.expect_digest)
+        limits = Limits(question.timeout) if question.timeout else Limits()
+        return pipeline.check(target, server, question.provider, question.ort_library, limits, listen, question.repro)
+    try:
+        return _inspect(target, server, question)
+    except RejectedError as error:
+        raise RejectedError(_one_line(error.what), where=str(target), todo=error.todo) from error
+
+
+def _inspect(file: Path, server: Host, question: Question) -> Verdict | Inspection:
+    started = time.monotonic()
+    kind, size = _describe(file)
+    digest = _compare_digest(file, question.expect_digest)
+    limits = _limits(size, question.timeout)
+    screened: Screened = _ask(server, SCREENS[kind], file.absolute(), limits=limits, stage="reading it")
+    if question.golden:
+        return _compare(file, kind, screened, server, question, started)
+    if kind != "onnx":
+        done = "reads whole, and names nothing that would run while loading; it was not loaded, as loading runs code"
+        return Inspection(file, kind, digest, size, (), (), done, screened.facts, time.monotonic() - started, "read")
+    beside = sum((file.parent / name).stat().st_size for name in screened.facts["external"])
+    provider = pipeline.choose_provider(question.provider, server, limits)
+    call = ("exportkit.trial:run_once", file.absolute(), screened, provider, pipeline.find_library(question.ort_library))
+    facts = _ask(server, *call, limits=_limits(size + beside, question.timeout), stage="loading and running it")
+    done = "loads and runs in onnxruntime, on inputs drawn from its signature"
+    found = {**screened.facts, **facts}
+    return Inspection(file, kind, digest, size, screened.inputs, screened.outputs, done, found, time.monotonic() - started)
+
+
+def _compare(file: Path, kind: str, screened: Screened, server: Host, question: Question, started: float) -> Verdict:
+    """Judges a file on golden cases: those of a manifest beside them, or, for ONNX, cases alone."""
+    assert question.golden is not None
+    limits = Limits(question.timeout) if question.timeout else Limits()
+    provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
+    cases = question.golden.absolute()
+    _compare_digest(cases, None)  # it is there
+    artifact = Artifact(kind, (file.name,), "", screened.inputs, screened.outputs)
+    network = Network(file.stem, screened.inputs, {}, Source(str(file), "", "", ""), (), screened.outputs)
+    call: tuple[Any, ...] = ("exportkit.trial:judge_cases", file.absolute(), screened, provider, library, cases)
+    if (cases.parent / store.MANIFEST).is_file():
+        data = store.read_manifest(cases.parent)
+        store.verify_file(cases.parent, cases.name, data["files"].get(cases.name))
+        network = manifest.read_network(data["network"])
+        told = {**data["evidence"], "file": str(cases)}
+        call = ("exportkit.judge:judge_golden", file.parent.absolute(), artifact, network, provider, library, told)
+    elif kind != "onnx":
+        raise LoadError("has no manifest beside it: only that tells how a .pt or .pt2 takes its inputs", where=str(question.golden))
+    try:
+        reports = server.run(*call, limits=limits, stage=f"checking {file.name}")
+    except RunError as error:
+        reports = (Report(network.name, artifact, kind, provider, findings=(Finding("error", "does-not-run", error.what, error.where),)),)
+    made = Made(kind, artifact, reports, (), "", time.monotonic() - started, file.parent)
+    return Verdict(network, (made,), (), file.parent, 0 if made.good else 1, {"total": time.monotonic() - started})
+
+
+def _describe(file: Path) -> tuple[str, int]:
+    """Returns a file's format and size, before anybody opens it: opening a pipe would wait for ever."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError) as error:
+        raise LoadError("there is no such file or folder", where=str(file)) from error
+    if not stat.S_ISREG(found.st_mode):
+        raise RejectedError("is no regular file")
+    if file.suffix not in BARE:
+        raise LoadError(f"is no {', '.join(BARE)} file and no folder", where=str(file), todo="Name an artifact folder or such a file.")
+    if file.suffix == ".onnx" and found.st_size > _MOST_ONNX:
+        raise RejectedError(f"has {found.st_size:,} bytes, more than protobuf can hold")
+    return BARE[file.suffix], found.st_size
+
+
+def _compare_digest(file: Path, expected: str | None) -> str:
+    """Returns a file's SHA-256 as hexadecimal.
+
+    Raises:
+        StoreError: it is not the expected one.
+    """
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    if expected is not None and digest != expected.removeprefix("sha256:").lower():
+        raise StoreError(f"has SHA-256 {digest}, expected was {expected}", where=str(file), todo="It is not what you pinned.")
+    return digest
+
+
+def _one_line(text: str) -> str:
+    """Escapes what a file may have written into a message: a terminal must show it, not obey it."""
+    plain = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in " ".join(text.split()))
+    return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
+
+
+def _limits(size: int, timeout: float | None) -> Limits:
+    return Limits(timeout or _SECONDS + size / _BYTES_A_SECOND, _ROOM + _TIMES * size)
+
+
+def _ask(server: Host, function: str, *args: Any, limits: Limits, stage: str) -> Any:
+    """Runs a step in a child; however the child ends, the file is to blame."""
+    try:
+        return server.run(function, *args, limits=limits, stage=stage)
+    except RunError as error:
+        raise RejectedError(error.what) from error
