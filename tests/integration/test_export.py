@@ -139,12 +139,12 @@ def test_many_networks_give_one_table_and_the_worst_exit_code(exportkit, tmp_pat
 
 
 def test_what_is_proven_of_a_failed_export_can_be_kept_and_the_next_command_is_told(exportkit, tmp_path):
-    done = exportkit("export", NETS / "branch_on_values.py", "--format", "torchscript,pt2", "--keep-partial")
+    done = exportkit("export", NETS / "shared_write.py", "--format", "torchscript,pt2", "--keep-partial")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert left_in(tmp_path / "artifacts") == ["branch_on_values.partial"]
-    assert "branch_on_values.pt" in left_in(tmp_path / "artifacts" / "branch_on_values.partial")
-    assert done.stdout.rstrip().endswith("branch_on_values.py --keep-partial --format torchscript")
-    assert "branch_on_values.py:9" in done.stdout  # the line that stands in the way
+    assert left_in(tmp_path / "artifacts") == ["shared_write.partial"]
+    assert "shared_write.pt" in left_in(tmp_path / "artifacts" / "shared_write.partial")
+    assert done.stdout.rstrip().endswith("shared_write.py --keep-partial --format torchscript")
+    assert "shared_write.py:14" in done.stdout  # the line that stands in the way
 
 
 def test_strict_refuses_warnings(exportkit, tmp_path):
