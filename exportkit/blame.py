@@ -106,7 +106,8 @@ class Tracer:
 
     def _record(self, scene: Scene, suspect: Suspect, reference: Path) -> bool:
         if self.program is None:
-            return bool(self._ask("record_alone", scene, suspect, reference))
+            alone = ("exportkit.alone:record", scene, suspect, reference)
+            return bool(self.server.run(*alone, limits=self.limits, stage="computing intermediate values", on_event=self.listen))
         call = ("exportkit.intermediates:record", scene.trial.arrays, suspect.case, suspect.ask, reference)
         self.program.run(*call, limits=self.limits, stage="computing intermediate values", on_event=self.listen)
         return True

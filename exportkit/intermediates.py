@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from exportkit import float64, golden, make, perturb
 from exportkit.calling import to_tensor
-from exportkit.formats.onnx import decomposed
+from exportkit.formats.onnx import INNER, decomposed
 from exportkit.load import Live
 from exportkit.results import to_numpy
 from exportkit.spec import Network
@@ -76,7 +76,7 @@ def record(program: Program, cases: Path, case: str, wanted: Sequence[str], path
     """
     torch.set_num_threads(1)
     inputs = _inputs(program, cases, case)
-    nodes = {name: program.outputs.get(name, name) for name in wanted}
+    nodes = {name: program.outputs.get(name, name.removeprefix(INNER)) for name in wanted}
     report("running the exported program")
     sizes: dict[str, int] = {}
     with torch.no_grad():

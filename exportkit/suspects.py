@@ -40,7 +40,6 @@ _MOVERS = frozenset(
 )
 _SHAPERS = frozenset(("Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 _SCOPED = ("If", "Loop", "Scan")
-_ROOM = 512 << 20  # bytes of references that are made here
 _MOST_FOR_STANDARD = 1 << 22  # elements: onnx's reference implementation is slow
 
 
@@ -200,26 +199,30 @@ def _ordered(scene: Scene, cut: Cut, suspect: Suspect, fine: golden.Reader) -> t
     known = [*(fine.read(key) for key in fine.names()), *(values[name] for name in suspect.known if name in values)]
     known += [~value for value in known if value.dtype == bool]  # a mask may say what to leave out
     truths = [_plain(value) for value in known]
-    trusted = {*suspect.known, *cut.feeds}
-    frontier = [_plain(values[name]) for name in trusted if name in values]
-    right: set[str] = set()
-    for place in places[:-1]:
-        shaper = place.op in _SHAPERS
-        repeated = frontier if shaper else [_plain(values[one]) for one in place.inputs if one in values]
-        if (shaper and place.inputs[0] in right | trusted) or any(
-            _is_shape(values[name]) or (_is_among(values[name], truths) and not _is_among(values[name], repeated))
-            for name in place.outputs
-            if name in results
-        ):
-            right.update(place.outputs)
-    for place in reversed(places[:-1]):
-        if any(right.intersection(other.outputs) and set(place.outputs).intersection(other.inputs) for other in places):
-            right.update(place.outputs)
-    doubtful = [place for place in places if not right.intersection(place.outputs)]
+    shapes = {name for name, value in results.items() if _is_shape(value)}
+    right = _right(places, values, truths, {*suspect.known, *cut.feeds}, shapes)
+    doubtful = [place for place in places if not (right | shapes).intersection(place.outputs)]
     unsure = {name for place in doubtful for name in place.outputs}
     roots = [place for place in doubtful if not unsure.intersection(place.inputs)]
     first = next((place for place in roots if place.op not in _MOVERS), roots[0])
     return (first, *(place for place in reversed(doubtful) if place is not first))
+
+
+def _right(places: Sequence[Place], values: Mapping[str, Array], truths: Sequence[Array], trusted: set[str], shapes: set[str]) -> set[str]:
+    """Lists the values inside a segment that are right: the last node's are not among them."""
+    frontier = [_plain(values[name]) for name in trusted if name in values]
+    right: set[str] = set()
+    for place in places[:-1]:
+        own = [_plain(values[one]) for one in place.inputs if one in values]
+        told = [values[name] for name in place.outputs if name in values and name not in shapes]
+        shaper = place.op in _SHAPERS or (place.op in _MOVERS - {"Transpose"} and any(_is_among(value, own) for value in told))
+        news = [value for value in told if not _is_among(value, frontier if shaper else own)]
+        if (shaper and place.inputs[0] in right | trusted) or any(_is_among(value, truths) for value in news):
+            right.update(place.outputs)
+    for place in reversed(places[:-1]):
+        if any((right - shapes).intersection(one.outputs) and set(place.outputs).intersection(one.inputs) for one in places):
+            right.update(place.outputs)
+    return right
 
 
 def _is_shape(value: Array) -> bool:
@@ -276,35 +279,3 @@ def _with_handed(scene: Scene, suspect: Suspect, cut: Cut) -> Suspect:
     gaps = {name: gap(as_truth(cut.eager(name)), result) for name, result in results.items()}
     handed = max((one for name, one in gaps.items() if name != suspect.value), key=lambda one: one.relative, default=Gap(0.0))
     return replace(suspect, handed=handed, reached=gaps[suspect.value])
-
-
-def record_alone(scene: Scene, suspect: Suspect, path: Path) -> bool:
-    """Writes references where the network is not at hand: what a right runtime makes of the artifact.
-
-    That is onnxruntime without its optimisations where they are at fault, else onnx's own reference implementation; False where that is as
-    wrong as onnxruntime: then the artifact is not the network, and nothing here can tell where.
-    """
-    feeds = inputs_of(scene, suspect.case)
-    outputs = [spec.name for spec in scene.network.outputs]
-    model = graphs.load(scene.folder / scene.artifact.files[0])
-    if suspect.optimiser:
-        wanted = [name for name in graphs.written(model.graph) if name in suspect.ask]
-        values: Any = run(scene, Cut(model, {}, {}, feeds), wanted)
-    else:
-        try:
-            values = ReferenceEvaluator(ir.to_proto(model)).run(None, dict(feeds), intermediate=True)
-        except Exception:  # noqa: BLE001 - it knows not every operator
-            return False
-        if not passes(scene, suspect.case, {name: np.asarray(values[name]) for name in outputs}):
-            return False
-    golden.write(path, {f"eager/{name}": value for name, value in _within_room(values).items()})
-    return True
-
-
-def _within_room(values: Mapping[str, Any]) -> dict[str, Array]:
-    """Leaves out what is no array, and values beyond `_ROOM`: those between are then judged together."""
-    kept: dict[str, Array] = {}
-    for name, value in values.items():
-        if isinstance(value, np.ndarray | np.generic) and sum(one.nbytes for one in kept.values()) + value.nbytes <= _ROOM:
-            kept[name] = np.asarray(value)
-    return kept

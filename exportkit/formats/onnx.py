@@ -24,6 +24,7 @@ from exportkit.errors import ExportError
 from exportkit.reach import refuse_short_reach
 from exportkit.spec import Artifact, TensorSpec
 
+INNER = "exportkit.inner."  # stands before the name of a value that gave way to an output
 _INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
 # onnxruntime -> (largest opset, largest IR version): https://onnxruntime.ai/docs/reference/compatibility.html and its release notes.
 _RUNTIMES = {
@@ -209,7 +210,7 @@ def _name_values(graph: onnx_ir.Graph, values: Iterable[onnx_ir.Value], names: l
     inner = [one for body in bodies for one in (*body.inputs, *body.initializers.values(), *(out for node in body for out in node.outputs))]
     for value in inner:
         if value.name in names:
-            value.name = f"exportkit.inner.{value.name}"
+            value.name = f"{INNER}{value.name}"
     for value, name in zip(values, names, strict=True):
         value.name = name
 
