@@ -33,8 +33,8 @@ def floats(example: Array, shape: tuple[int, ...], rng: np.random.Generator, kin
         return np.asarray(raised / raised.sum(-1, keepdims=True))
     signed = finite.min() < 0 < finite.max() or finite.size == 1
     values = (_around if signed else _between)(finite, shape, rng, kind)
-    if finite.size > 1 and np.array_equal(finite, np.round(finite)):  # counts, grades, pixels
-        values = np.round(values)
+    if finite.size > 1 and bool((finite == finite.round()).all()):  # counts, grades, pixels
+        values = values.round()
     return values if signed or not _is_sorted(example) else np.sort(values, -1)
 
 

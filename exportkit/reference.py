@@ -102,7 +102,7 @@ def _unmoved(live: Live, folder: Path, cases: Sequence[Case]) -> Iterator[Findin
     files = dict(zip((case.name for case in cases if case.domain == "inside"), inside, strict=True))
     for spec in live.network.inputs:
         if evidence.is_exact(spec.dtype) and live.example[spec.name].numel():
-            seen = {value for case, reader in files.items() for value in np.unique(reader.read(f"{case}/input/{spec.name}")).tolist()}
+            seen = {value for case, reader in files.items() for value in reader.read(f"{case}/input/{spec.name}").ravel().tolist()}
             if len(seen) == 1:
                 text = f"input {spec.name} was {seen.pop()} in all cases; check_inputs with other values would prove more"
                 yield Finding("note", "one-value", text)
