@@ -26,6 +26,8 @@ def floats(example: Array, shape: tuple[int, ...], rng: np.random.Generator, kin
     if distinct.size <= _FEW and (distinct.size > 1 or not np.isfinite(distinct).all()) and example.size > distinct.size:
         marked = example == distinct[-1]  # a mask in float: 0 and 1, or -inf and 0
         return np.where(mask(marked, shape, rng, kind), distinct[-1], rng.choice(distinct[:-1], shape))
+    if kind == "resampled":
+        return rng.choice(example.ravel(), shape)
     if distinct.size == 1 and example.size > 1:
         return np.asarray(rng.standard_normal(shape) if distinct[0] == 0 else distinct[0] * np.exp(rng.standard_normal(shape) / 2))
     if _is_simplex(example):
@@ -119,6 +121,8 @@ def integers(example: Array, shape: tuple[int, ...], rng: np.random.Generator, s
         return mask(example == 1, shape, rng, case.kind).astype(example.dtype)
     if example.ndim and example.shape[-1] > 1 and np.array_equal(example, np.broadcast_to(np.arange(example.shape[-1]), example.shape)):
         return np.ascontiguousarray(np.broadcast_to(np.arange(shape[-1], dtype=example.dtype), shape))
+    if case.kind == "resampled":  # not a mask: one that is all on would hide which sizes it goes with
+        return rng.choice(example.ravel(), shape)
     if low == high == 0 and example.size > 1:  # a dummy: the values that it stands for are not all zero
         high = 1
     low, high, full = _bounds(example, low, high, symbols, case)

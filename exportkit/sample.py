@@ -106,8 +106,6 @@ def draw_one(name: str, example: torch.Tensor, symbols: Sequence[Symbol], case: 
             if place == name:
                 shape[axis] = case.sizes.get(symbol.name, symbol.size) + offset
     rng = np.random.default_rng([case.seed, zlib.crc32(name.encode())])
-    if case.kind == "resampled" and example.numel() and example.dtype != torch.bool:
-        return example.flatten()[torch.from_numpy(rng.integers(0, example.numel(), shape))].reshape(shape)
     if example.dtype == torch.bool:
         values = draws.mask(example.numpy(), tuple(shape), rng, case.kind)
     elif example.dtype.is_complex:

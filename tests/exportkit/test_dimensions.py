@@ -41,11 +41,12 @@ def test_a_size_that_must_divide_gets_a_step():
     assert [(symbol.size, symbol.step) for symbol in symbols] == [(8, 4)]
 
 
-def test_a_mask_that_eager_may_not_read_still_moves_with_its_tensor():
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
+def test_a_mask_that_eager_may_not_read_still_moves_with_its_tensor(dtype):
     def function(net, x, mask):
-        return x if mask.all() else x.masked_fill(~mask, 0.0)
+        return x if mask.all() else x.masked_fill(mask == 0, 0.0)
 
-    names, _ = found(function, torch.randn(2, 6), torch.ones(2, 6, dtype=torch.bool))
+    names, _ = found(function, torch.randn(2, 6), torch.ones(2, 6, dtype=dtype))
     assert set(map(frozenset, names.values())) == {frozenset({("x", 0), ("others_0", 0)}), frozenset({("x", 1), ("others_0", 1)})}
 
 
