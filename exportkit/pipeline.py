@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import blame, manifest, store
+from exportkit import blame, manifest, runtimes, store
 from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
@@ -98,6 +98,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         ExportKitError: the network, the request or the folder cannot be used; nothing was changed.
     """
     started = time.monotonic()
+    runtimes.refuse_target(request.target, request.opset)
     limits = Limits(request.timeout, request.memory)
     provider, ort_library = choose_provider(request.provider, server, limits), find_library(request.ort_library)
     loaded, holder = _hold(request, server, limits, listen, given)

@@ -18,6 +18,7 @@ import onnx
 import onnx_ir
 import torch
 
+from exportkit import runtimes
 from exportkit.capture import Captures, Options, refuse_short_trace, symbol_at, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
@@ -26,16 +27,6 @@ from exportkit.spec import Artifact, TensorSpec
 
 INNER = "exportkit.inner."  # stands before the name of a value that gave way to an output
 _INLINE_LIMIT = 1_800_000_000  # bytes of weights; protobuf ends at 2 GiB
-# onnxruntime -> (largest opset, largest IR version): https://onnxruntime.ai/docs/reference/compatibility.html and its release notes.
-_RUNTIMES = {
-    (1, 17): (20, 9),
-    (1, 18): (21, 10),
-    (1, 19): (21, 10),
-    (1, 20): (21, 10),
-    (1, 21): (22, 10),
-    (1, 22): (23, 11),
-    (1, 23): (23, 11),
-}
 _KNOWN_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc", "ai.onnx.training", "ai.onnx.preview.training"}
 
 
@@ -170,7 +161,7 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
         raise ExportError(
             f"opset {options.opset} was asked for, the exporter wrote {opset}", todo=f"Leave --opset out, or ask for {opset}."
         )
-    oldest = _oldest_runtime(opset, version, options.target)
+    runtimes.refuse_target(options.target, opset, version)
     operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
     foreign = _foreign(model)
     if foreign and not options.ort_library:
@@ -179,7 +170,8 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
             todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
         )
     files = _save(model, captures.name, folder)
-    facts = {"opset": opset, "ir_version": version, "oldest_onnxruntime": oldest, "operators": dict(sorted(operators.items()))}
+    facts: dict[str, Any] = {"opset": opset, "ir_version": version, "oldest_onnxruntime": runtimes.oldest(opset, version)}
+    facts["operators"] = dict(sorted(operators.items()))
     if foreign:
         facts["ort_library"] = Path(str(options.ort_library)).name
     inputs, outputs = _signature(folder / files[0])
@@ -251,21 +243,6 @@ def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
                     for size in value.shape
                 ]
             )
-
-
-def _oldest_runtime(opset: int, version: int, target: str | None) -> str:
-    able = [release for release, (most_opset, most_version) in sorted(_RUNTIMES.items()) if opset <= most_opset and version <= most_version]
-    oldest = ".".join(map(str, able[0])) if able else "1.24"
-    if target:
-        match = re.fullmatch(r"onnxruntime==(\d+)\.(\d+)(\.\d+)?", target)
-        if not match:
-            raise ExportError(f"--target {target!r} is not understood", todo='Write --target "onnxruntime==1.20".')
-        if (int(match[1]), int(match[2])) < tuple(map(int, oldest.split("."))):
-            raise ExportError(
-                f"opset {opset} and IR version {version} need onnxruntime {oldest}, the target is {target}",
-                todo="Ask for an older opset with --opset, or serve with a newer onnxruntime.",
-            )
-    return oldest
 
 
 def _foreign(model: onnx_ir.Model) -> list[str]:

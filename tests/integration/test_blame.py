@@ -33,7 +33,7 @@ onnx_translations = {torch.ops.aten.special_entr.default: one_percent_off}
 
 def test_a_wrong_translation_is_blamed_and_its_nodes_run_alone(exportkit, tmp_path):
     (tmp_path / "net.py").write_text(NET)
-    done = exportkit("export", "net.py", "--format", "onnx", "--repro", "bug")
+    done = exportkit("export", tmp_path / "net.py", "--format", "onnx", "--repro", "bug")
     assert done.returncode == 1, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
     assert "net.py:13: node" in told  # the line that calls entr

@@ -49,7 +49,7 @@ def test_a_loop_deep_inside_stays_a_loop_although_nobody_asked(exportkit, tmp_pa
 def test_an_old_archive_becomes_pt2_and_onnx_with_its_loop_alive(exportkit, tmp_path):
     network = torch.jit.script(load(NETS / "baked_loop.py").Cumulate().eval())
     network.save(tmp_path / "old.pt")
-    done = exportkit("export", "old.pt", "--input", "x: float32[batch, time, 3]", "--format", "pt2,onnx")
+    done = exportkit("export", tmp_path / "old.pt", "--input", "x: float32[batch, time, 3]", "--format", "pt2,onnx")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "artifacts" / "old"
     assert strategies(folder) == {"pt2": "lifted", "onnx": "lifted"}
@@ -61,6 +61,6 @@ def test_an_old_archive_becomes_pt2_and_onnx_with_its_loop_alive(exportkit, tmp_
 def test_a_traced_archive_keeps_its_dynamic_sizes(exportkit, tmp_path):
     traced = torch.jit.trace(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh()).eval(), torch.randn(2, 3))
     traced.save(tmp_path / "traced.pt")
-    done = exportkit("export", "traced.pt", "--input", "x: float32[batch, 3]", "--format", "pt2,onnx")
+    done = exportkit("export", tmp_path / "traced.pt", "--input", "x: float32[batch, 3]", "--format", "pt2,onnx")
     assert done.returncode == 0, done.stdout + done.stderr
     assert_right(tmp_path / "artifacts" / "traced", "traced", traced, [(1, 3), (13, 3)])

@@ -18,8 +18,8 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_reference_network_is_proven_in_three_formats_and_checked_again(exportkit, tmp_path):
-    done = exportkit("export", REFERENCE)
+def test_reference_network_is_proven_in_three_formats_and_checked_again(exportkit_alone, tmp_path):
+    done = exportkit_alone("export", REFERENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "artifacts" / "centered_net"
     assert left_in(folder) == [
@@ -36,10 +36,10 @@ def test_reference_network_is_proven_in_three_formats_and_checked_again(exportki
     got = onnxruntime.InferenceSession(folder / "centered_net.onnx").run(None, {"input": x.numpy()})[0]
     assert np.allclose(got, want, atol=1e-5)
     assert abs(got.mean()) < 1e-6
-    checked = exportkit("check", folder)
+    checked = exportkit_alone("check", folder)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     (folder / "centered_net.onnx").write_bytes((folder / "centered_net.onnx").read_bytes()[:-1])
-    broken = exportkit("check", folder)
+    broken = exportkit_alone("check", folder)
     assert broken.returncode == 2
     assert "centered_net.onnx" in broken.stderr
 
@@ -55,7 +55,7 @@ def test_two_exports_give_the_same_manifest(exportkit, tmp_path):
 def test_no_artifact_holds_a_path_of_the_author(exportkit, tmp_path):
     shutil.copy(REFERENCE, tmp_path / "net.py")
     (tmp_path / "net.py").write_text((tmp_path / "net.py").read_text())
-    assert exportkit("export", "net.py").returncode == 0
+    assert exportkit("export", tmp_path / "net.py").returncode == 0
     for file in (tmp_path / "artifacts" / "net").iterdir():
         if file.name != "run.json":
             assert str(tmp_path).encode() not in file.read_bytes(), file.name
@@ -71,20 +71,16 @@ def test_names_of_inputs_and_outputs_are_those_of_forward(exportkit, tmp_path):
     assert [one["name"] for one in told["network"]["outputs"]] == ["logits", "pair_0", "pair_1"]
 
 
-@pytest.mark.parametrize("sizes", [1, 2, 9])
-def test_a_loop_over_a_dynamic_length_is_right_at_every_length_or_refused(exportkit, tmp_path, sizes):
+def test_a_loop_over_a_dynamic_length_is_right_at_every_length(exportkit, tmp_path):
     done = exportkit("export", NETS / "baked_loop.py", "--format", "onnx")
-    file = tmp_path / "artifacts" / "baked_loop" / "baked_loop.onnx"
-    if done.returncode == 1:
-        assert not file.exists()
-        assert "time" in done.stdout
-        return
-    x = torch.randn(2, sizes, 3)
-    state = torch.zeros(2, 3)
-    for t in range(sizes):
-        state = torch.tanh(state + x[:, t])
-    got = onnxruntime.InferenceSession(file).run(None, {"x": x.numpy()})[0]
-    assert np.allclose(got, state.numpy(), atol=1e-5)
+    assert done.returncode == 0, done.stdout + done.stderr
+    session = onnxruntime.InferenceSession(tmp_path / "artifacts" / "baked_loop" / "baked_loop.onnx")
+    for sizes in (1, 2, 9):
+        x = torch.randn(2, sizes, 3)
+        state = torch.zeros(2, 3)
+        for t in range(sizes):
+            state = torch.tanh(state + x[:, t])
+        assert np.allclose(session.run(None, {"x": x.numpy()})[0], state.numpy(), atol=1e-5)
 
 
 def test_a_branch_on_the_batch_size_is_not_baked_in_silence(exportkit, tmp_path):
@@ -106,7 +102,7 @@ def test_a_branch_on_the_batch_size_is_not_baked_in_silence(exportkit, tmp_path)
         ("all_nan.py", "NaN"),
         ("segfault.py", "SIGSEGV"),
         ("hang.py", "hang.py:1"),
-        ("monkeypatch.py", "failed"),
+        ("monkeypatch.py", "nothing was published"),
         ("clock.py", "clock"),
         ("global_state.py", "state"),
     ],
@@ -130,8 +126,8 @@ def test_a_failed_export_leaves_the_published_folder_as_it_was(exportkit, tmp_pa
     assert left_in(tmp_path / "artifacts") == ["net"]
 
 
-def test_many_networks_give_one_table_and_the_worst_exit_code(exportkit, tmp_path):
-    done = exportkit("export", REFERENCE, NETS / "all_nan.py", tmp_path / "missing.py", "--jobs", "2", "--format", "onnx")
+def test_many_networks_give_one_table_and_the_worst_exit_code(exportkit_alone, tmp_path):
+    done = exportkit_alone("export", REFERENCE, NETS / "all_nan.py", tmp_path / "missing.py", "--jobs", "2", "--format", "onnx")
     assert done.returncode == 2
     for name in ("centered_net", "all_nan", "missing.py"):
         assert name in done.stdout + done.stderr
@@ -241,12 +237,12 @@ def test_an_operator_of_a_library_runs_where_the_library_is_named(exportkit, tmp
     assert exportkit("check", folder, "--ort-library", "gone.so").returncode == 2
 
 
-def test_doctor_names_versions_devices_and_providers(exportkit):
-    done = exportkit("doctor")
+def test_doctor_names_versions_devices_and_providers(exportkit_alone):
+    done = exportkit_alone("doctor")
     assert done.returncode == 0, done.stderr
     for word in ("torch", "onnxruntime", "cpu", "CPUExecutionProvider"):
         assert word in done.stdout
-    told = json.loads(exportkit("doctor", "--json").stdout)
+    told = json.loads(exportkit_alone("doctor", "--json").stdout)
     assert told["providers"]["CPUExecutionProvider"] == ""
 
 
