@@ -30,7 +30,7 @@ _DUMPED = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 def innermost(frames: Sequence[tuple[str, int]], user_files: Sequence[str]) -> str:
     """Returns "net.py:12" for the last frame in the user's files, else in any file that no package brought; "" for none."""
-    for wanted in (lambda file: file in user_files, _is_user):
+    for wanted in (lambda file: file in user_files, is_user_file):
         for file, line in reversed(frames):
             if wanted(file):
                 return f"{Path(file).name}:{line}"
@@ -101,6 +101,7 @@ def _is_dump(line: str) -> bool:
     )
 
 
-def _is_user(file: str) -> bool:
+def is_user_file(file: str) -> bool:
+    """Says whether no package, and not Python itself, brought a file."""
     library = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")} | {sys.prefix}
     return file.endswith(".py") and not file.startswith((*library, str(Path(__file__).parent))) and "site-packages" not in file

@@ -1,8 +1,9 @@
 """Which dimensions vary, and which move together: read from the user's `dynamic_shapes`, or found by trying eager at other sizes."""
 
 import contextlib
+import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -201,59 +202,65 @@ class _Declared:
 def _declared(live: Live) -> dict[Place, _Declared]:
     found: dict[Place, _Declared] = {}
     shapes = live.dynamic_shapes
-    tree = live.network.input_tree["dict"]
-    args, kwargs = tree["args"]["tuple"], tree["kwargs"]["dict"]
-    leaves = {spec.name: spec.name for spec in live.network.inputs}
-    filled = [fill(one, leaves) for one in args]
-    if isinstance(shapes, Mapping):
-        names = {(one if isinstance(one, str) else _stem(one)): one for one in filled} | {
-            key: fill(one, leaves) for key, one in kwargs.items()
-        }
-        for name, shape in shapes.items():
-            if name not in names:
-                raise LoadError(
-                    f"dynamic_shapes names {name!r}, which is no input",
-                    where=live.network.source.file,
-                    todo=f"The inputs are {', '.join(names)}.",
-                )
-            _walk(live, names[name], shape, found)
-    else:
-        for argument, shape in zip([*filled, *(fill(one, leaves) for one in kwargs.values())], shapes, strict=False):
-            _walk(live, argument, shape, found)
+    bound, flat = _arguments(live)
+    if not isinstance(shapes, Mapping):
+        names = flat if isinstance(shapes, list | tuple) and len(shapes) > len(bound) else bound  # *args one by one, too
+        shapes = dict(_paired(live, "forward", list(names), shapes))
+    for name, shape in shapes.items():
+        if name not in (arguments := bound if name in bound else flat):
+            raise LoadError(
+                f"dynamic_shapes names {name!r}, which is no input",
+                where=live.network.source.file,
+                todo=f"The inputs are {', '.join(bound)}.",
+            )
+        _walk(live, name, arguments[name], shape, found)
     return found
 
 
-def _stem(nested: Any) -> str:
-    """Returns the parameter's name that the leaves of a nested argument share."""
-    first = next(iter(_leaves(nested)), "")
-    while first and first.rpartition("_")[2].isdigit():
-        first = first.rpartition("_")[0]
-    return first
+def _arguments(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Maps forward's parameters to input names in the form of their arguments: as torch.export does, *args one entry; and one by one."""
+    tree = live.network.input_tree["dict"]
+    leaves = {spec.name: spec.name for spec in live.network.inputs}
+    args = [fill(one, leaves) for one in tree["args"]["tuple"]]
+    kwargs = {key: fill(one, leaves) for key, one in tree["kwargs"]["dict"].items()}
+    flat = {one if isinstance(one, str) else f"argument {place}": one for place, one in enumerate(args)} | kwargs
+    try:
+        return dict(inspect.signature(live.module.forward).bind(*args, **kwargs).arguments), flat
+    except (TypeError, ValueError):  # a ScriptModule's forward has no signature in Python
+        return flat, flat
 
 
-def _leaves(nested: Any) -> Iterable[str]:
-    if isinstance(nested, str):
-        yield nested
-    elif isinstance(nested, Mapping | list | tuple):
-        for child in nested.values() if isinstance(nested, Mapping) else nested:
-            yield from _leaves(child)
+def _paired(live: Live, holder: str, children: Sequence[Any], shapes: Any) -> Iterator[tuple[Any, Any]]:
+    if not isinstance(shapes, list | tuple) or len(shapes) > len(children):
+        count = f"{len(shapes)} entries" if isinstance(shapes, list | tuple) else f"a {type(shapes).__name__}"
+        raise LoadError(
+            f"dynamic_shapes holds {count} for {holder}, which takes {len(children)}",
+            where=live.network.source.file,
+            todo="Write it as torch.export takes it: an entry for each argument of forward, such as {0: Dim.DYNAMIC} or None.",
+        )
+    return zip(children, shapes, strict=False)
 
 
-def _walk(live: Live, argument: Any, shape: Any, found: dict[Place, _Declared]) -> None:
+def _walk(live: Live, name: str, argument: Any, shape: Any, found: dict[Place, _Declared]) -> None:
     if shape is None or argument is None:
         return
-    if not isinstance(argument, str):
-        children = list(argument.values()) if isinstance(argument, Mapping) else list(argument)
-        shapes = [shape.get(key) for key in argument] if isinstance(argument, Mapping) else list(shape)
-        for child, one in zip(children, shapes, strict=False):
-            _walk(live, child, one, found)
-        return
-    rank = live.example[argument].ndim
-    for axis, dim in shape.items() if isinstance(shape, Mapping) else enumerate(shape):
-        if not -rank <= axis < rank:
-            raise LoadError(f"dynamic_shapes names axis {axis} of {argument}, which has {rank}", where=live.network.source.file)
-        if (one := _read_dim(dim)) is not None:
-            found[argument, axis % rank] = one
+    if isinstance(argument, Mapping):
+        if strange := [key for key in shape if key not in argument] if isinstance(shape, Mapping) else [shape]:
+            raise LoadError(
+                f"dynamic_shapes names {strange[0]!r} of {name}, which holds {', '.join(argument)}", where=live.network.source.file
+            )
+        for key, one in shape.items():
+            _walk(live, f"{name}[{key!r}]", argument[key], one, found)
+    elif not isinstance(argument, str):
+        for place, (child, one) in enumerate(_paired(live, name, argument, shape)):
+            _walk(live, f"{name}[{place}]", child, one, found)
+    else:
+        rank = live.example[argument].ndim
+        for axis, dim in shape.items() if isinstance(shape, Mapping) else enumerate(shape):
+            if not -rank <= axis < rank:
+                raise LoadError(f"dynamic_shapes names axis {axis} of {argument}, which has {rank}", where=live.network.source.file)
+            if (one := _read_dim(dim)) is not None:
+                found[argument, axis % rank] = one
 
 
 def _read_dim(dim: Any) -> _Declared | None:
@@ -281,6 +288,12 @@ def _declared_symbol(live: Live, name: str, places: Sequence[Place], declared: M
     axes = tuple((tensor, axis, declared[tensor, axis].offset) for tensor, axis in places)
     low = max(declared[place].low for place in places)
     high = min((high for place in places if (high := declared[place].high) is not None), default=None)
+    if not low <= sizes[0] <= (high or sizes[0]):
+        raise LoadError(
+            f"dynamic_shapes lets {name} be {low} to {high or 'any size'}, and it is {sizes[0]} in the example",
+            where=live.network.source.file,
+            todo="Widen the range, or give an example inside of it.",
+        )
     return Symbol(name, axes, sizes[0], 1, low, high, declared=True)
 
 

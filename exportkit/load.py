@@ -212,7 +212,8 @@ def _settle_tensor(name: str, value: torch.Tensor) -> torch.Tensor:
 
 
 def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
-    """Puts the network in eval mode and on the CPU."""
+    """Puts the network in eval mode and on the CPU, and takes off what torch.compile put around it or its parts."""
+    model = _uncompiled(model, label, findings)
     if any(torch.nn.parameter.is_lazy(one) for one in [*model.parameters(), *model.buffers()]):
         raise LoadError(f"{label} has lazy parameters that were never initialised", todo="Run its forward once in the file.")
     devices = {one.device.type for one in [*model.parameters(), *model.buffers()]} - {"cpu"}
@@ -232,6 +233,24 @@ def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
         text = f"{label} was in train mode; it is exported in eval mode"
         findings.append(Finding(severity, "train-mode", text + (f", which changes {', '.join(stateful[:3])}" if stateful else "")))  # type: ignore[arg-type]
     return model.eval()
+
+
+def _uncompiled(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
+    """Undoes torch.compile(module) and module.compile() in all parts: only eager is exported."""
+    compiled = []
+    for name, part in reversed(list(model.named_modules())):  # inner ones first
+        original = getattr(part, "_orig_mod", part) if type(part).__name__ == "OptimizedModule" else part  # dynamo need not be imported
+        if original is part and getattr(part, "_compiled_call_impl", None) is None:
+            continue
+        compiled.append(name.replace("_orig_mod", "").strip(".") or label)
+        original._compiled_call_impl = None  # noqa: SLF001 - where torch keeps it
+        if name:
+            model.set_submodule(name, original)
+        else:
+            model = original
+    if compiled:
+        findings.append(Finding("note", "compiled", f"{', '.join(compiled[:3])} is compiled by torch; it is exported as it was before"))
+    return model
 
 
 def _load_weights(model: nn.Module, file: Path) -> None:

@@ -17,7 +17,7 @@ def as_eager_computes() -> Iterator[None]:
     def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return _encode(encoder, self, src, *args, **kwargs)
 
-    with _fused_attention_off():
+    with _fused_attention_off(), _data_recorded():
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
         try:
@@ -35,6 +35,17 @@ def _fused_attention_off() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextlib.contextmanager
+def _data_recorded() -> Iterator[None]:
+    """Makes reading `tensor.data` an operator: tracers lose the tensor there, and hold its values."""
+    own = torch.Tensor.data
+    torch.Tensor.data = property(lambda tensor: tensor.detach(), lambda tensor, value: own.__set__(tensor, value))  # type: ignore[assignment,attr-defined]
+    try:
+        yield
+    finally:
+        del torch.Tensor.data  # inherited, it is torch's again
 
 
 def _encode(

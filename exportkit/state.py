@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+
+from exportkit.diagnosis import is_user_file
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
@@ -25,12 +28,17 @@ def digest(tensor: torch.Tensor) -> str:
 
 
 def snapshot(module: nn.Module) -> dict[str, str]:
-    """Describes a module's state by dotted name: digests of tensors, the text of plain values, the train flags."""
+    """Describes a module's state by dotted name: digests of tensors, the text of plain values, the train flags.
+
+    The attributes of its classes and the globals of their files count as well, but for those of packages.
+    """
     state: dict[str, str] = {}
     for path, part in module.named_modules():
         prefix = f"{path}." if path else ""
         for key, value in _members(part):
             state.update(_describe(f"{prefix}{key}", value))
+    for name, value in _surroundings(module):
+        state.update(_describe(name, value))
     return state
 
 
@@ -67,6 +75,15 @@ def _members(part: nn.Module) -> Iterator[tuple[str, Any]]:
             yield from value.items()
         elif name == "training" or not name.startswith(("_forward", "_backward", "_modules", "_state_dict", "_load_state")):
             yield name, value
+
+
+def _surroundings(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yields what the user's own classes and files hold that a network is made of."""
+    for kind in dict.fromkeys(kind for part in module.modules() for kind in type(part).__mro__):
+        file = sys.modules.get(kind.__module__)
+        if kind.__module__ != "__main__" and is_user_file(getattr(file, "__file__", None) or ""):
+            yield from ((f"{kind.__name__}.{name}", value) for name, value in [*vars(kind).items()] if not name.startswith("__"))
+            yield from ((name, value) for name, value in [*vars(file).items()] if not name.startswith("__"))
 
 
 def _describe(name: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ from exportkit.errors import ExportKitError, RunError
 
 Listener = Callable[[str], None]
 
+_START = 120.0  # seconds that a server may take until it forks: on a busy machine the import of torch takes long
 _GRACE = 1.0  # seconds between the traceback of a process that ran too long and its end
 _PR_SET_PDEATHSIG = 1
 # Taken before any user code runs: a network file may replace what it finds in these modules.
@@ -188,7 +189,7 @@ class Task:
         self.log, self._limits, self._stage, self._on_event = log, limits, stage, on_event
         self._pid = 0
         self._files: list[str] = []
-        self._deadline = time.monotonic() + limits.seconds
+        self._deadline = time.monotonic() + limits.seconds + _START
 
     def result(self, *, keep: bool = False) -> Any:
         """Waits for the answer; `keep` leaves the child alive (a holder)."""

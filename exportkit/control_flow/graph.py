@@ -207,7 +207,7 @@ class _Reader:
         outputs = [self._declare(value) for value in raw.outputs()]
         if kind == "prim::TupleConstruct":
             self._tuples[outputs[0]] = inputs
-        arguments = _arguments(raw.schema()) if kind.startswith("aten::") else ()
+        arguments = arguments_of(raw.schema()) if kind.startswith("aten::") else ()
         return Node(kind, inputs, outputs, [self.block(inner) for inner in raw.blocks()], None, arguments, where)
 
     def _attribute(self, raw: Any) -> None:
@@ -252,7 +252,8 @@ def is_endless(value: Any) -> bool:
     return isinstance(value, int) and value >= _ENDLESS
 
 
-def _arguments(schema: str) -> tuple[Argument, ...]:
+def arguments_of(schema: str) -> tuple[Argument, ...]:
+    """Reads the arguments of an operator's schema."""
     if schema.startswith("("):  # prim operators without a name
         return ()
     try:

@@ -15,7 +15,8 @@ from exportkit.control_flow import branches, indexing, lists, loops, scalars, st
 from exportkit.control_flow.emit import Source, emit
 from exportkit.control_flow.graph import read
 from exportkit.control_flow.mutation import functionalise
-from exportkit.control_flow.tidy import tidy
+from exportkit.control_flow.slices import without_lists_of_slices
+from exportkit.control_flow.tidy import read_sizes, tidy
 from exportkit.errors import ExportError
 
 _NUMBERS = itertools.count(1)
@@ -32,6 +33,8 @@ def lift(module: nn.Module) -> nn.Module:
     """
     scripted: Any = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
     graph = read(scripted)
+    read_sizes(graph)
+    without_lists_of_slices(graph)
     functionalise(graph)
     tidy(graph)
     return _built(scripted, emit(graph), list(graph.weights.values()))

@@ -1,4 +1,4 @@
-"""Passes over a graph without writes: what nothing reads goes, sizes are read directly, what no step changes leaves its loop."""
+"""Passes over a graph: sizes are read directly; and, once it has no writes, what nothing reads goes, what no step changes leaves its loop."""
 
 from exportkit.control_flow.graph import Block, Graph, Node
 
@@ -13,7 +13,6 @@ _EFFECTS = ("prim::RaiseException", "prim::Print", "aten::warn")
 
 def tidy(graph: Graph) -> None:
     """Rewrites a graph, in place, into a shorter one that computes the same."""
-    _read_sizes(graph)
     while _sweep(graph.block):
         pass
     _leave_loops(graph, graph.block, set(graph.block.params) | graph.weights.keys())
@@ -22,7 +21,7 @@ def tidy(graph: Graph) -> None:
         pass
 
 
-def _read_sizes(graph: Graph) -> None:
+def read_sizes(graph: Graph) -> None:
     """Turns `x.size()[1]` into `x.size(1)`."""
     made = graph.definitions()
     for node in graph.block.walk():

@@ -32,8 +32,10 @@ def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
     reader = torch._C.PyTorchFileReader(str(raw))  # noqa: SLF001 - the archive's own reader; torch has no public one
     writer = torch._C.PyTorchFileWriter(str(folder / file))  # noqa: SLF001
     for record in reader.get_all_records():
-        # The writer adds the version and an id over the content itself.
-        if not record.endswith(".debug_pkl") and record not in ("version", "byteorder", ".data/serialization_id"):
+        # The writer adds the version and an id over the content itself. Of an older version than its code, integer division truncates.
+        if record in ("version", ".data/version"):
+            writer.set_min_version(int(reader.get_record(record)))
+        elif not record.endswith(".debug_pkl") and record not in ("byteorder", ".data/serialization_id"):
             content = reader.get_record(record)
             writer.write_record(record, content, len(content))
     writer.write_end_of_file()

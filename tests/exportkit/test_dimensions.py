@@ -94,3 +94,25 @@ def test_eager_may_refuse_values_between_those_of_the_example():
 
     names, _ = found(function, torch.tensor([-3, 2, 1, -1]))
     assert list(names) == ["x_0"]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (({0: "b"}, None, {0: "c"}), "holds 3 entries for forward, which takes 2"),
+        (({0: "b"}, ({0: "b"}, None)), r"holds 2 entries for others, which takes 1"),
+        ({"y": {0: "b"}}, "names 'y', which is no input"),
+        (({3: "b"},), "names axis 3 of x, which has 2"),
+        (({0: Dim("b", min=2, max=4)},), "lets b be 2 to 4, and it is 5 in the example"),
+    ],
+)
+def test_dynamic_shapes_that_do_not_fit_are_refused(shapes, words):
+    with pytest.raises(LoadError, match=words):
+        found(lambda net, x, y: x + y, torch.randn(5, 4), torch.randn(5, 4), shapes=shapes)
+
+
+def test_the_entry_of_star_args_is_one_as_torch_export_takes_it_or_one_each():
+    one = {0: "b"}
+    for shapes in ((one, (one, one)), (one, one, one), {"x": one, "others": [one, one]}):
+        names, _ = found(lambda net, x, y, z: x + y + z, *torch.randn(3, 5, 4), shapes=shapes)
+        assert names == {"b": {("x", 0), ("others_0", 0), ("others_1", 0)}}

@@ -116,3 +116,17 @@ def test_two_loads_of_one_file_draw_the_same_weights(write):
     digests = {load.hold(name)[0].network.source.weights_digest for _ in range(2)}
     assert len(digests) == 1
     assert load.weights_digest_of(name) not in digests  # another seed: the file initialises at random
+
+
+def test_what_torch_compiled_is_taken_as_it_was_before(write):
+    text = """
+net = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 4))
+net[0] = torch.compile(net[0])
+net[1].compile()
+model = torch.compile(net)
+example_inputs = torch.ones(2, 4)
+"""
+    loaded, live = load.hold(write(text))
+    assert [type(part).__name__ for part in live.module.modules()] == ["Sequential", "Sequential", "Linear", "Linear"]
+    assert live.module[1]._compiled_call_impl is None
+    assert "compiled by torch" in loaded.findings[0].text

@@ -56,9 +56,27 @@ def test_a_causal_mask_stays_a_mask():
             assert torch.allclose(program.module()(x, mask), net(x, mask), atol=1e-5)
 
 
+class Data(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        return x.data * self.scale.data
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_data_of_an_input_is_no_constant(traced):
+    with as_eager_computes(), torch.no_grad():
+        net, x = Data(), torch.ones(2)
+        captured = torch.jit.trace(net, x) if traced else torch.export.export(net, (x,), strict=False).module()
+    assert captured(torch.full((2,), 5.0)).tolist() == [15.0, 15.0]
+
+
 def test_torch_is_left_as_it_was():
-    forward = nn.TransformerEncoder.forward
+    forward, data = nn.TransformerEncoder.forward, torch.Tensor.data
     with pytest.raises(ZeroDivisionError), as_eager_computes():
         _ = 1 / 0
     assert nn.TransformerEncoder.forward is forward
+    assert torch.Tensor.data is data
     assert torch.backends.mha.get_fastpath_enabled()

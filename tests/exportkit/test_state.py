@@ -49,6 +49,24 @@ def test_changes_of_plain_values_buffers_and_new_attributes_are_named():
     assert {"calls", "total"} <= set(named)
 
 
+CALLS = []
+
+
+class Outside(nn.Module):
+    calls = 0
+
+    def forward(self, x):
+        Outside.calls += 1
+        CALLS.append(1)
+        return x
+
+
+def test_changes_of_class_attributes_and_globals_of_the_file_are_named():
+    before = state.snapshot(nn.Sequential(Outside()))
+    Outside()(torch.ones(2))
+    assert state.changes(before, state.snapshot(nn.Sequential(Outside()))) == ["CALLS[0]", "Outside.calls", "len(CALLS)"]
+
+
 def test_attributes_are_put_back():
     net = Caches()
     with state.preserved(net):

@@ -59,6 +59,21 @@ class GatedCell(nn.Module):
 
 
 @program(batch)
+class ListsOfSlices(nn.Module):
+    def forward(self, x):
+        rows, columns = x.unbind(1), x.split(1, dim=1)
+        h = torch.zeros_like(rows[-1])
+        outputs = [h]
+        for number, row in enumerate(rows):
+            for column in torch.chunk(x, x.shape[1], 1):
+                h = torch.tanh(h + row + number * column[:, 0])
+            outputs.append(h)
+        for column in columns:
+            h = h + column.mean(1)
+        return torch.stack(outputs, 1), h
+
+
+@program(batch)
 class LstmCell(nn.Module):
     def __init__(self):
         super().__init__()

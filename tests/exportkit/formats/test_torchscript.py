@@ -1,0 +1,21 @@
+"""A .pt computes what the module computed before it was written."""
+
+import torch
+from torch import nn
+
+from exportkit.capture import Captures, Options
+from exportkit.formats import torchscript
+from tests.exportkit.fakes import live
+
+
+class Ratio(nn.Module):
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x / y
+
+
+def test_integers_are_divided_as_eager_divides_them(tmp_path):
+    example = {"x": torch.tensor([3, -7]), "y": torch.tensor([2, 2])}
+    captures = Captures(live(Ratio(), example), example, (), ("output",))
+    artifact = torchscript.write_scripted(captures, tmp_path, Options())
+    loaded = torch.jit.load(tmp_path / artifact.files[0])
+    assert loaded(**example).tolist() == [1.5, -3.5]
