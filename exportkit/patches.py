@@ -41,7 +41,7 @@ def _fused_attention_off() -> Iterator[None]:
 def _data_recorded() -> Iterator[None]:
     """Makes reading `tensor.data` an operator: tracers lose the tensor there, and hold its values."""
     own = torch.Tensor.data
-    torch.Tensor.data = property(lambda tensor: tensor.detach(), lambda tensor, value: own.__set__(tensor, value))  # type: ignore[assignment,attr-defined]
+    torch.Tensor.data = property(torch.Tensor.detach, own.__set__)  # type: ignore[assignment,attr-defined]
     try:
         yield
     finally:

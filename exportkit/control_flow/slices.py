@@ -1,4 +1,4 @@
-"""Lists of a tensor's slices along an axis, `for x_t in x.unbind(1)`, read from the tensor itself: its length may vary, a list's may not."""
+"""Lists of a tensor's slices, `for x_t in x.unbind(1)`, read from the tensor itself: its length may vary, a list's may not."""
 
 import torch
 

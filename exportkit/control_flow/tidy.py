@@ -1,4 +1,4 @@
-"""Passes over a graph: sizes are read directly; and, once it has no writes, what nothing reads goes, what no step changes leaves its loop."""
+"""Passes over a graph: sizes are read directly; without writes, what nothing reads goes, what no step changes leaves its loop."""
 
 from exportkit.control_flow.graph import Block, Graph, Node
 
