@@ -32,6 +32,7 @@ _TWO_ULP_RUNS = 8
 _REDRAWS, _RESAMPLED = 3, 2  # the last draws take the example's own values: eager may refuse what lies between them
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
+_FLIP = 10  # times all evidence, or squared times another run: such a run has not been rounded otherwise, it has chosen otherwise
 _REPEATS, _SECONDS_REPEATING = 100, 2.0  # how often a network that changes its state is run again
 _ANOTHER_FORM = "returns outputs of another number, rank or type than for the example"
 _LATER = 10**8  # seconds, about three years
@@ -252,20 +253,24 @@ def _close(oracle: NDArray[Any], eager: NDArray[Any], *, narrow: bool) -> bool:
 
 
 def _unstable(one: Sample, *, narrow: bool) -> bool:
-    """Says whether some run is off by more than rounding can explain."""
+    """Says whether some run has chosen otherwise, not only been rounded otherwise.
+
+    Where all runs err alike, the network is ill-conditioned: to draw again would keep the lucky draws, and call them evidence.
+    """
     if evidence.is_exact(str(one.eager.dtype)):
         return False
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
     oracle = evidence.widen(one.oracle)
-    limit = evidence.cap(str(one.eager.dtype), narrow=narrow)
-    for run in one.perturbed:
-        finite = np.isfinite(oracle) & np.isfinite(evidence.widen(run))
-        if finite.any():
-            gap = evidence.widen(run)[finite] - oracle[finite]
-            if np.sqrt(np.mean(gap**2)) > limit * np.sqrt(np.mean(oracle[finite] ** 2)):
-                return True
-    return False
+    finite = np.isfinite(oracle)
+    size, errors = 0.0, [0.0]
+    for run in map(evidence.widen, one.perturbed):
+        both = finite & np.isfinite(run)
+        if both.any():
+            size = float(np.sqrt(np.mean(oracle[both] ** 2)))
+            errors.append(float(np.sqrt(np.mean((run[both] - oracle[both]) ** 2))))
+    limit = evidence.cap(str(one.eager.dtype), narrow=narrow) * size
+    return max(errors) > limit and max(errors) > min(_FLIP * limit, _FLIP**2 * min(errors[1:], default=0.0))
 
 
 def _perturbed(live: Live, inputs: Mapping[str, torch.Tensor], seed: int, bit: int) -> Arrays | None:

@@ -128,6 +128,13 @@ def test_a_case_on_which_eager_is_far_off_is_no_evidence():
     assert budget.shortfalls("out", 3)
 
 
+def test_a_case_on_which_eager_is_right_by_luck_is_no_evidence():
+    cases = samples([RNG.standard_normal(2) for _ in range(4)])
+    far = tuple((cases[2].oracle * (1 + 5e-3 * k)).astype(np.float32) for k in range(-2, 2))
+    cases[2] = Sample("case-2", cases[2].eager, cases[2].oracle, far)
+    assert list(evidence.weigh(cases, "float32").dropped) == ["case-2"]
+
+
 def test_constant_and_all_nan_outputs_are_told():
     same = np.ones((3, 3), np.float32)
     constant = [Sample(f"case-{n}", same, same.astype(float), ()) for n in range(3)]

@@ -1,22 +1,23 @@
-"""What forward does beside its result is seen, wherever it keeps it."""
+"""What counts as evidence: which draws of a case are taken, and which are drawn again."""
 
+import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from exportkit import reference
-from exportkit.errors import ExportError
-from tests.exportkit.fakes import live
+from exportkit.evidence import Sample
 
 
-class EveryTenth(nn.Module):
-    calls = 0
-
-    def forward(self, x):
-        EveryTenth.calls += 1
-        return x * (2 if EveryTenth.calls % 10 == 0 else 1)
+def sample(errors, shape=(8, 4)):
+    """A case whose runs under half an ulp are off by these shares of the result."""
+    oracle = np.random.default_rng(0).standard_normal(shape)
+    return Sample("case", oracle.astype(np.float32), oracle, tuple((oracle * (1 + error)).astype(np.float32) for error in errors))
 
 
-def test_a_counter_that_takes_effect_later_is_waited_for():
-    with pytest.raises(ExportError, match=r"its result depends on it: EveryTenth\.calls"):
-        reference.survey(live(EveryTenth(), torch.ones(2, 3)))
+@pytest.mark.parametrize("errors", [(1e-7, 1e-7, 2e-7, 0.3), (1e-7, 1e-7, 1e-7, 2e-3), (0.2, 0.3, 0.2, 0.1)])
+def test_a_run_that_chose_otherwise_asks_for_another_draw(errors):
+    assert reference._unstable(sample(errors), narrow=False)
+
+
+@pytest.mark.parametrize("errors", [(1e-7, 2e-7, 1e-7, 1e-7), (2e-3, 1e-3, 4e-3, 5e-4)])
+def test_an_ill_conditioned_network_is_not_drawn_until_it_is_lucky(errors):
+    assert not reference._unstable(sample(errors), narrow=False)
