@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-zoo test-cuda clean help
+.PHONY: demo test test-slow test-zoo test-cuda clean help
 
 demo: .venv/ready ## export and prove the reference networks
 	$(BIN)/exportkit export layers/networks/centered_net.py layers/networks/my_linear_net.py --jobs 2
@@ -12,7 +12,10 @@ test: .venv/ready ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not zoo and not cuda"
+	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow"
+
+test-slow: .venv/ready ## what takes minutes
+	$(BIN)/pytest -n 2 -m slow
 
 test-zoo: .venv/ready ## export real networks; those of packages that are not installed skip
 	$(BIN)/pytest -n 2 -m zoo -rs

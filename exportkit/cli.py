@@ -50,6 +50,8 @@ def export(  # noqa: PLR0913 - one argument an option
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,
     keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,
     golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,
+    search: Annotated[float, typer.Option(help="Search each proven artifact for so many seconds for a case on which it fails.")] = 0.0,
+    cases: Annotated[list[str] | None, typer.Option("--case", help="Try this drawn case, too, as a search prints it.")] = None,
     repro: Repro = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
@@ -60,6 +62,7 @@ def export(  # noqa: PLR0913 - one argument an option
             net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
             opset=opset, target=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
             strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user, repro=_place(repro, net, nets),
+            search=search, cases=tuple(cases or ()),
         )
         for net in nets
     ]  # fmt: skip
@@ -179,7 +182,7 @@ def _again(request: Request) -> str:
 
     usual = {one.name: one.default for one in fields(Request)}
     words = ["exportkit", "export", request.net]
-    for name in sorted(usual.keys() - {"net", "formats", "inputs", "memory"}):
+    for name in sorted(usual.keys() - {"net", "formats", "inputs", "memory", "cases"}):
         value, flag = getattr(request, name), f"--{name.replace('_', '-')}"
         if value != usual[name]:
             words += [flag] if value is True else [flag, str(value)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import blame, manifest, runtimes, store
+from exportkit import blame, manifest, runtimes, search, store
 from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
@@ -45,6 +45,8 @@ class Request:
         timeout: wall seconds that one step of user code, an exporter or a runtime may take.
         memory: bytes that one process may allocate; None for what the machine has.
         repro: a folder for the node that makes ONNX fail; None for none.
+        search: wall seconds to search each proven artifact for a case on which it fails.
+        cases: drawn cases to try besides, in the words of a search: "edges:17:batch=3".
     """
 
     net: str
@@ -63,6 +65,8 @@ class Request:
     keep_partial: bool = False
     golden_from_user: bool = False
     repro: str | None = None
+    search: float = 0.0
+    cases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         (work / "cases").mkdir(parents=True)
         again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
+        survey = replace(survey, cases=(*survey.cases, *search.read(request.cases, survey.symbols)))
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         spent = {"survey": time.monotonic() - started}
         evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen, spent)
@@ -122,6 +127,11 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
                 todo="Keep all state that changes the result in the inputs and outputs.",
             )
         network = replace(network, outputs=proof.outputs)
+        if request.search:
+            look = search.Search(
+                server, holder, limits, listen, provider, ort_library, proof, network, work / "cases", request.search,
+            )  # fmt: skip
+            made = tuple(look.challenge(one, Path(request.to), request.net) if one.good else one for one in made)
         findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent

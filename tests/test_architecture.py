@@ -22,7 +22,7 @@ FLOORS = {
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
-    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10,
+    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
     "pipeline": 11, "inspection": 12,
     "summary": 13, "__init__": 14, "cli": 15,
 }  # fmt: skip
@@ -39,6 +39,7 @@ LIGHT = (
     "manifest",
     "attempts",
     "blame",
+    "search",
     "pipeline",
     "inspection",
     "summary",
