@@ -52,7 +52,7 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
             scripted = _scripted(module)
         except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
             if _has_loop(type(module)):
-                refused.append(_refusal(error, module, name, places))
+                refused.append(_refusal(error, module, name))
         else:
             if places & set(_dynamic_places(scripted.inlined_graph)):
                 yield name, scripted
@@ -71,9 +71,9 @@ def _scripted(module: nn.Module) -> Any:
         raise
 
 
-def _refusal(error: Exception, module: nn.Module, name: str, places: set[str]) -> ExportError:
+def _refusal(error: Exception, module: nn.Module, name: str) -> ExportError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    where = place_of(str(error)) or min(places)
+    where = place_of(str(error)) or _telling_place(type(module))
     told = f"{name or 'the network'} ({type(module).__name__}) has a loop or branch, and TorchScript does not take it"
     return ExportError(
         f"{told}: {lines[0][:200] if lines else type(error).__name__}",
@@ -121,6 +121,17 @@ def _places(kind: type) -> set[str]:
 
 def _has_loop(kind: type) -> bool:
     return any(issubclass(statement, ast.For | ast.While) for _, statement in _statements(kind))
+
+
+def _telling_place(kind: type) -> str:
+    """Returns the line to name of a class's control flow: a loop before a branch, the class's own file before those that it calls."""
+    own = Path(inspect.getsourcefile(kind) or "").name
+
+    def order(statement: tuple[str, type]) -> tuple[bool, bool, int]:
+        file, _, line = statement[0].rpartition(":")
+        return file != own, not issubclass(statement[1], ast.For | ast.While), int(line)
+
+    return min(_statements(kind), key=order)[0]
 
 
 _KNOWN: dict[type, list[tuple[str, type]]] = {}
