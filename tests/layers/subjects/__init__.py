@@ -1,8 +1,8 @@
 """Every layer of the library, as the contract takes it."""
 
-from subjects import image, text
+from subjects import image, sequence, text
 
-SUBJECTS = (*image.SUBJECTS, *text.SUBJECTS)
+SUBJECTS = (*image.SUBJECTS, *text.SUBJECTS, *sequence.SUBJECTS)
 
 
 def named(name):
