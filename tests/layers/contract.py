@@ -1,7 +1,7 @@
 """What the contract asks of a layer: how to build it, how to draw its inputs, and what it must compute."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,12 +77,9 @@ def swap(position: int, change: Callable[[Tensor], Tensor]) -> Callable[[Inputs]
     return lambda inputs: (*inputs[:position], change(inputs[position]), *inputs[position + 1 :])
 
 
-def ragged(batch: int, time: int) -> Tensor:
-    """Draws a mask that is on for the first steps of each row: all of the first row, none or more of the others."""
-    lengths = torch.randint(0, time + 1, (batch, 1))
+def ragged(batch: int, time: int, low: int = 0) -> Tensor:
+    """Draws a mask that is on for the first steps of each row: all of the first row, `low` or more of the others."""
+    lengths = torch.randint(min(low, time), time + 1, (batch, 1))
     lengths[:1] = time
     return torch.arange(time) < lengths
 
-
-def lengths_of(mask: Tensor) -> Iterator[int]:
-    return (int(row.sum()) for row in mask)

@@ -49,7 +49,7 @@ def test_gradients_are_those_of_finite_differences(subject):
     floats = [one.requires_grad_() for one in inputs if one.is_floating_point()]
 
     def smooth(*_):
-        return tuple(one for one in subject.call(layer, inputs) if one.is_floating_point())
+        return tuple(one[one.isfinite()] for one in subject.call(layer, inputs) if one.is_floating_point())
 
     assert torch.autograd.gradcheck(smooth, (*floats, *parameters), fast_mode=True)
 
@@ -58,13 +58,13 @@ def test_gradients_are_those_of_finite_differences(subject):
 def test_outputs_and_gradients_are_finite_at_extreme_values(subject):
     layer = subject.network()
     for seed, sizes in enumerate(subject.sizes):
-        inputs = tuple(
-            (one * subject.extreme).requires_grad_() if one.is_floating_point() else one for one in subject.inputs(sizes, seed)
-        )
+        usual = subject.inputs(sizes, seed)
+        inputs = tuple((one * subject.extreme).requires_grad_() if one.is_floating_point() else one for one in usual)
         outputs = [one for one in subject.call(layer, inputs) if one.is_floating_point()]
-        assert all(one.isfinite().all() for one in outputs)
+        finite = [one.isfinite() for one in subject.call(layer, usual) if one.is_floating_point()]  # there may be fewer than k sequences
+        assert all(torch.equal(one.isfinite(), other) for one, other in zip(outputs, finite, strict=True))
         leaves = [one for one in (*inputs, *layer.parameters()) if one.requires_grad]
-        total = torch.stack([one.mean() for one in outputs]).sum()
+        total = torch.stack([one[one.isfinite()].mean() for one in outputs]).sum()
         gradients = torch.autograd.grad(total, leaves, allow_unused=True)
         assert all(one.isfinite().all() for one in gradients if one is not None)
 
@@ -81,8 +81,8 @@ def test_16_bit_values_lose_no_more_than_their_dtype_does(subject, dtype):
             if not expected.is_floating_point():
                 continue  # what is chosen may hang on a rounding
             assert got.dtype in {dtype, torch.float32}
-            allowed = subject.slack * torch.finfo(dtype).eps * expected.abs().max()
-            assert (got.double() - expected).abs().max() <= allowed
+            allowed = subject.slack * torch.finfo(dtype).eps * expected[expected.isfinite()].abs().max()
+            torch.testing.assert_close(got.double(), expected, rtol=0, atol=float(allowed))
 
 
 @ALL

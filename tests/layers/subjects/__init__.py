@@ -1,8 +1,8 @@
 """Every layer of the library, as the contract takes it."""
 
-from subjects import image, sequence, text
+from subjects import alignments, image, paths, sequence, text
 
-SUBJECTS = (*image.SUBJECTS, *text.SUBJECTS, *sequence.SUBJECTS)
+SUBJECTS = (*image.SUBJECTS, *text.SUBJECTS, *sequence.SUBJECTS, *paths.SUBJECTS, *alignments.SUBJECTS)
 
 
 def named(name):
