@@ -109,13 +109,12 @@ def read(module: Any) -> Graph:
     graph = module.inlined_graph.copy()
     torch._C._jit_pass_constant_propagation(graph)  # noqa: SLF001 - torch has no public passes
     torch._C._jit_pass_peephole(graph)  # noqa: SLF001
+    schema = module.forward.schema.arguments[1:]
+    for value, one in zip(list(graph.inputs())[1:], schema, strict=True):
+        value.setDebugName(one.name)  # as the signature has it; torch renames another value of that name, such as an attribute
     reader = _Reader(module)
     block = reader.block(graph)
-    schema = module.forward.schema.arguments[1:]
-    names = [reader.name(value) for value in list(graph.inputs())[1:]]
-    block.params = names
-    for name, one in zip(names, schema, strict=True):
-        reader.rename(block, name, one.name)
+    block.params = block.params[1:]
     defaults = {one.name: one.default_value for one in schema if one.has_default_value()}
     return Graph(block, reader.types, reader.weights, reader.constants, defaults)
 
@@ -136,19 +135,6 @@ class _Reader:
         while name in self._same:
             name = self._same[name]
         return name
-
-    def rename(self, block: Block, old: str, new: str) -> None:
-        """Gives a parameter of forward the name that its signature has."""
-        if old == new:
-            return
-        swap = {old: new}
-        self.types[new] = self.types.pop(old)
-        block.params = [swap.get(name, name) for name in block.params]
-        block.outputs = [swap.get(name, name) for name in block.outputs]
-        for node in block.walk():
-            node.inputs = [swap.get(name, name) for name in node.inputs]
-            for inner in node.blocks:
-                inner.outputs = [swap.get(name, name) for name in inner.outputs]
 
     def block(self, raw: Any) -> Block:
         params = [self._declare(value) for value in raw.inputs()]

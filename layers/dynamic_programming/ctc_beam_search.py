@@ -39,7 +39,7 @@ class CTCBeamSearch(nn.Module):
     def forward(self, log_probs: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         if log_probs.dim() != 3:
             raise ValueError(f"log_probs must be (B, T, C), got {list(log_probs.shape)}")
-        check_mask("mask", mask, "(B, T)")
+        check_mask("mask", mask, log_probs.shape[0], log_probs.shape[1])
         batch, time = log_probs.shape[0], log_probs.shape[1]
         wide = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
         # Of each prefix: the probability that its last step is a blank, and that it is the last label; its labels and their number.

@@ -35,10 +35,10 @@ class CTCLoss(nn.Module):
     ) -> torch.Tensor:
         if log_probs.dim() != 3:
             raise ValueError(f"log_probs must be (B, T, C), got {list(log_probs.shape)}")
-        if targets.dim() != 2:
-            raise ValueError(f"targets must be (B, L), got {list(targets.shape)}")
-        check_mask("step_mask", step_mask, "(B, T)")
-        check_mask("target_mask", target_mask, "(B, L)")
+        if targets.dim() != 2 or targets.shape[0] != log_probs.shape[0]:
+            raise ValueError(f"targets must be ({log_probs.shape[0]}, L), got {list(targets.shape)}")
+        check_mask("step_mask", step_mask, log_probs.shape[0], log_probs.shape[1])
+        check_mask("target_mask", target_mask, targets.shape[0], targets.shape[1])
         batch, time, states = log_probs.shape[0], log_probs.shape[1], 2 * targets.shape[1] + 1
         wide = log_probs.to(torch.promote_types(log_probs.dtype, torch.float32))
         # Labels with a blank before, between and behind them: (B, 2 * L + 1).

@@ -36,15 +36,15 @@ def check_table(name: str, table: torch.Tensor, row_mask: torch.Tensor, column_m
     """
     if table.dim() != 3:
         raise ValueError(f"{name} must be (B, N, M), got {list(table.shape)}")
-    check_mask("row_mask", row_mask, "(B, N)")
-    check_mask("column_mask", column_mask, "(B, M)")
+    check_mask("row_mask", row_mask, table.shape[0], table.shape[1])
+    check_mask("column_mask", column_mask, table.shape[0], table.shape[2])
 
 
-def check_mask(name: str, mask: torch.Tensor, shape: str) -> None:
-    """Refuses what is no boolean matrix.
+def check_mask(name: str, mask: torch.Tensor, batch: int, length: int) -> None:
+    """Refuses what is no boolean matrix of these sizes.
 
     Raises:
         ValueError: it is not.
     """
-    if mask.dim() != 2 or mask.dtype != torch.bool:
-        raise ValueError(f"{name} must be bool {shape}, got {mask.dtype} {list(mask.shape)}")
+    if mask.dim() != 2 or mask.dtype != torch.bool or mask.shape[0] != batch or mask.shape[1] != length:
+        raise ValueError(f"{name} must be bool ({batch}, {length}), got {mask.dtype} {list(mask.shape)}")

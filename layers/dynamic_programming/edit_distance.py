@@ -29,10 +29,10 @@ class EditDistance(nn.Module):
     def forward(self, a: torch.Tensor, b: torch.Tensor, a_mask: torch.Tensor, b_mask: torch.Tensor) -> torch.Tensor:
         if a.dim() != 2:
             raise ValueError(f"a must be (B, N), got {list(a.shape)}")
-        if b.dim() != 2:
-            raise ValueError(f"b must be (B, M), got {list(b.shape)}")
-        check_mask("a_mask", a_mask, "(B, N)")
-        check_mask("b_mask", b_mask, "(B, M)")
+        if b.dim() != 2 or b.shape[0] != a.shape[0]:
+            raise ValueError(f"b must be ({a.shape[0]}, M), got {list(b.shape)}")
+        check_mask("a_mask", a_mask, a.shape[0], a.shape[1])
+        check_mask("b_mask", b_mask, b.shape[0], b.shape[1])
         replaced = skew((a.unsqueeze(2) != b.unsqueeze(1)).long(), self.far)  # (N + M + 1, B, N + 1)
         before = torch.full_like(replaced[0], self.far)
         last = before.clone()

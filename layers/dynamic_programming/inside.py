@@ -40,7 +40,7 @@ class Inside(nn.Module):
     def forward(self, emissions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if emissions.dim() != 3 or emissions.shape[2] != self.symbols:
             raise ValueError(f"emissions must be (B, T, {self.symbols}), got {list(emissions.shape)}")
-        check_mask("mask", mask, "(B, T)")
+        check_mask("mask", mask, emissions.shape[0], emissions.shape[1])
         wide = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         leaves = functional.pad(wide, [0, 0, 0, 1])  # an empty sequence, too, has a first leaf
         size = leaves.shape[1]

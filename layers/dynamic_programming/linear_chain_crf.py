@@ -47,8 +47,8 @@ class LinearChainCRF(nn.Module):
 
     def forward(self, emissions: torch.Tensor, tags: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         scores, steps = self.prepare(emissions, mask)
-        if tags.dim() != 2 or tags.dtype != torch.int64:
-            raise ValueError(f"tags must be int64 (B, T), got {tags.dtype} {list(tags.shape)}")
+        if tags.dtype != torch.int64 or tags.shape != mask.shape:
+            raise ValueError(f"tags must be int64 {list(mask.shape)}, got {tags.dtype} {list(tags.shape)}")
         lengths = mask.sum(1)
         tags = functional.pad(tags, [0, 1])
         own = scores.gather(2, tags.unsqueeze(2)).squeeze(2)  # (B, T + 1)
@@ -109,6 +109,6 @@ class LinearChainCRF(nn.Module):
         """Checks the inputs; gives both a masked step more, so that an empty sequence has a first one."""
         if emissions.dim() != 3 or emissions.shape[2] != self.tags:
             raise ValueError(f"emissions must be (B, T, {self.tags}), got {list(emissions.shape)}")
-        check_mask("mask", mask, "(B, T)")
+        check_mask("mask", mask, emissions.shape[0], emissions.shape[1])
         wide = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         return functional.pad(wide, [0, 0, 0, 1]), functional.pad(mask, [0, 1])

@@ -23,10 +23,11 @@ def check_transport(cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tenso
     """
     if cost.dim() != 3:
         raise ValueError(f"cost must be (B, N, M), got {list(cost.shape)}")
-    if rows.dim() != 2:
-        raise ValueError(f"rows must be (B, N), got {list(rows.shape)}")
-    if columns.dim() != 2:
-        raise ValueError(f"columns must be (B, M), got {list(columns.shape)}")
+    batch, n, m = cost.shape
+    if rows.dim() != 2 or rows.shape[0] != batch or rows.shape[1] != n:
+        raise ValueError(f"rows must be ({batch}, {n}), got {list(rows.shape)}")
+    if columns.dim() != 2 or columns.shape[0] != batch or columns.shape[1] != m:
+        raise ValueError(f"columns must be ({batch}, {m}), got {list(columns.shape)}")
 
 
 class Sinkhorn(nn.Module):

@@ -56,12 +56,12 @@ class DeformConv2d(nn.Module):
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"x must be (B, {self.in_channels}, H, W), got {list(x.shape)}")
-        if offset.dim() != 4 or offset.shape[1] != 2 * self.taps:
-            raise ValueError(f"offset must be (B, {2 * self.taps}, H', W'), got {list(offset.shape)}")
-        if mask.dim() != 4 or mask.shape[1] != self.taps:
-            raise ValueError(f"mask must be (B, {self.taps}, H', W'), got {list(mask.shape)}")
+        if offset.dim() != 4 or offset.shape[0] != x.shape[0] or offset.shape[1] != 2 * self.taps:
+            raise ValueError(f"offset must be ({x.shape[0]}, {2 * self.taps}, H', W'), got {list(offset.shape)}")
         batch, _, height, width = x.shape
         rows, columns = offset.shape[2], offset.shape[3]
+        if list(mask.shape) != [batch, self.taps, rows, columns]:
+            raise ValueError(f"mask must be {[batch, self.taps, rows, columns]}, got {list(mask.shape)}")
         first = torch.arange(self.kernel_size, device=x.device) * self.dilation - self.padding
         top = (first.view(-1, 1, 1, 1) + torch.arange(rows, device=x.device).view(1, 1, -1, 1) * self.stride).to(x.dtype)
         left = (first.view(1, -1, 1, 1) + torch.arange(columns, device=x.device).view(1, 1, 1, -1) * self.stride).to(x.dtype)

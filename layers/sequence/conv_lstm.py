@@ -39,8 +39,8 @@ class ConvLSTM(nn.Module):
         if x.dim() != 5 or x.shape[2] != self.channels:
             raise ValueError(f"x must be (B, T, {self.channels}, H, W), got {list(x.shape)}")
         for name, one in (("state", state), ("memory", memory)):
-            if one.dim() != 4 or one.shape[1] != self.hidden:
-                raise ValueError(f"{name} must be (B, {self.hidden}, H, W), got {list(one.shape)}")
+            if list(one.shape) != [x.shape[0], self.hidden, x.shape[3], x.shape[4]]:
+                raise ValueError(f"{name} must be ({x.shape[0]}, {self.hidden}, {x.shape[3]}, {x.shape[4]}), got {list(one.shape)}")
         states = [state]
         for t in range(x.shape[1]):
             gates = self.enter(x[:, t]) + self.keep(state)  # (B, 4 * D, H, W)

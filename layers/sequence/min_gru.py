@@ -39,8 +39,8 @@ class MinGRU(nn.Module):
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if x.dim() != 3 or x.shape[2] != self.inputs:
             raise ValueError(f"x must be (B, T, {self.inputs}), got {list(x.shape)}")
-        if state.dim() != 2 or state.shape[1] != self.units:
-            raise ValueError(f"state must be (B, {self.units}), got {list(state.shape)}")
+        if state.dim() != 2 or state.shape[0] != x.shape[0] or state.shape[1] != self.units:
+            raise ValueError(f"state must be ({x.shape[0]}, {self.units}), got {list(state.shape)}")
         z = torch.sigmoid(self.gate(x))
         # h = keep * h + add; the state before the first step is a step that keeps nothing.
         add = torch.cat([state.unsqueeze(1), z * self.candidate(x)], 1)  # (B, T + 1, H)

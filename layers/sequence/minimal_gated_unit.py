@@ -38,13 +38,14 @@ class MinimalGatedUnit(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if x.dim() != 3 or x.shape[2] != self.inputs:
             raise ValueError(f"x must be (B, T, {self.inputs}), got {list(x.shape)}")
-        if mask.dim() != 2 or mask.dtype != torch.bool:
-            raise ValueError(f"mask must be bool (B, T), got {mask.dtype} {list(mask.shape)}")
-        if state.dim() != 2 or state.shape[1] != self.units:
-            raise ValueError(f"state must be (B, {self.units}), got {list(state.shape)}")
+        batch, time = x.shape[0], x.shape[1]
+        if mask.dim() != 2 or mask.dtype != torch.bool or mask.shape[0] != batch or mask.shape[1] != time:
+            raise ValueError(f"mask must be bool ({batch}, {time}), got {mask.dtype} {list(mask.shape)}")
+        if state.dim() != 2 or state.shape[0] != batch or state.shape[1] != self.units:
+            raise ValueError(f"state must be ({batch}, {self.units}), got {list(state.shape)}")
         to_gate, to_candidate = self.enter(x).chunk(2, 2)  # (B, T, H) each, in one product for all steps
         states = [state]
-        for t in range(x.shape[1]):
+        for t in range(time):
             f = torch.sigmoid(to_gate[:, t] + self.gate(state))
             new = torch.tanh(to_candidate[:, t] + self.candidate(f * state))
             state = torch.where(mask[:, t].unsqueeze(1), (1 - f) * state + f * new, state)

@@ -51,10 +51,11 @@ class Retention(nn.Module):
     def step(self, x: torch.Tensor, state: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must be (B, T, {self.width}), got {list(x.shape)}")
-        if state.dim() != 4 or list(state.shape[1:]) != [self.heads, self.head_width, self.head_width]:
-            raise ValueError(f"state must be (B, {self.heads}, {self.head_width}, {self.head_width}), got {list(state.shape)}")
-        if positions.dim() != 1:
-            raise ValueError(f"positions must be (T,), got {list(positions.shape)}")
+        if list(state.shape) != [x.shape[0], self.heads, self.head_width, self.head_width]:
+            expected = [x.shape[0], self.heads, self.head_width, self.head_width]
+            raise ValueError(f"state must be {expected}, got {list(state.shape)}")
+        if positions.dim() != 1 or positions.shape[0] != x.shape[1]:
+            raise ValueError(f"positions must be ({x.shape[1]},), got {list(positions.shape)}")
         batch, length = x.shape[0], x.shape[1]
         queries, keys, values, gate = self.enter(x).chunk(4, 2)
         q = self.rotary(queries.view(batch, length, self.heads, self.head_width).transpose(1, 2), positions)  # (B, H, T, D)

@@ -46,8 +46,8 @@ class SelectiveScan(nn.Module):
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must be (B, T, {self.width}), got {list(x.shape)}")
-        if state.dim() != 3 or state.shape[1] != self.width or state.shape[2] != self.states:
-            raise ValueError(f"state must be (B, {self.width}, {self.states}), got {list(state.shape)}")
+        if list(state.shape) != [x.shape[0], self.width, self.states]:
+            raise ValueError(f"state must be ({x.shape[0]}, {self.width}, {self.states}), got {list(state.shape)}")
         pace, enter, leave = self.select(x).split([self.rank, self.states, self.states], 2)
         d = functional.softplus(self.pace(pace))  # (B, T, E)
         rate = -self.log_decay.exp()

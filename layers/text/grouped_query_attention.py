@@ -57,8 +57,8 @@ class GroupedQueryAttention(nn.Module):
         self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         for name, cache in (("keys", keys), ("values", values)):
-            if cache.dim() != 4 or cache.shape[1] != self.key_heads or cache.shape[3] != self.head_width:
-                raise ValueError(f"{name} must be (B, {self.key_heads}, S, {self.head_width}), got {list(cache.shape)}")
+            if cache.dim() != 4 or list(cache.shape) != [x.shape[0], self.key_heads, keys.shape[2], self.head_width]:
+                raise ValueError(f"{name} must be ({x.shape[0]}, {self.key_heads}, S, {self.head_width}), got {list(cache.shape)}")
         new_keys, new_values = self.remember(x, keys.shape[2])
         keys, values = torch.cat([keys, new_keys], 2), torch.cat([values, new_values], 2)
         return self.attend(x, keys, values, mask), keys, values
@@ -75,8 +75,8 @@ class GroupedQueryAttention(nn.Module):
     def attend(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Returns what the last T of the S positions gather from all of them, (B, T, E)."""
         batch, length, total = x.shape[0], x.shape[1], keys.shape[2]
-        if mask.dim() != 2 or mask.dtype != torch.bool or mask.shape[1] != total:
-            raise ValueError(f"mask must be bool and hold one column for each position, got {mask.dtype} {list(mask.shape)}")
+        if mask.dtype != torch.bool or list(mask.shape) != [batch, total]:
+            raise ValueError(f"mask must be bool ({batch}, {total}), got {mask.dtype} {list(mask.shape)}")
         places = torch.arange(total, device=x.device)
         mine = places[total - length :]
         queries = self.rotary(self.query(x).view(batch, length, self.heads, self.head_width).transpose(1, 2), mine)

@@ -35,8 +35,8 @@ class RotaryEmbedding(nn.Module):
     def forward(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         if x.dim() != 4 or x.shape[3] != self.width:
             raise ValueError(f"x must be (B, H, T, {self.width}), got {list(x.shape)}")
-        if positions.dim() != 1:
-            raise ValueError(f"positions must be (T,), got {list(positions.shape)}")
+        if positions.dim() != 1 or positions.shape[0] != x.shape[2]:
+            raise ValueError(f"positions must be ({x.shape[2]},), got {list(positions.shape)}")
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         exponents = torch.arange(0, self.width, 2, device=x.device, dtype=wide.dtype) / self.width
         angles = positions.to(wide.dtype).unsqueeze(1) * self.base**-exponents  # (T, D / 2)

@@ -155,8 +155,8 @@ WRONG = (
     ("mask", swap(1, lambda one: one.float())),
 )
 CTC = (
-    {"batch": 2, "time": 5, "labels": 2},
-    {"batch": 3, "time": 6, "labels": 3},
+    {"batch": 2, "time": 8, "labels": 3},
+    {"batch": 3, "time": 6, "labels": 2},
     {"batch": 1, "time": 4, "labels": 1},
 )
 SUBJECTS = (
