@@ -152,6 +152,8 @@ class _Reader:
                 self.constants[self._declare(one.output())] = one.output().toIValue()  # not one.i("value"): that gives 1 for True
             elif one.kind() == "prim::GetAttr":
                 self._attribute(one)
+            elif one.kind() == "aten::format":
+                self.constants[self._declare(one.output())] = ""  # no artifact speaks: what a message tells is not computed
             elif one.kind() in ("prim::TupleUnpack", "prim::TupleIndex") and self.name(next(one.inputs())) in self._tuples:
                 self._open(one)
             elif one.kind() == "aten::slice" and self._takes_all(one):

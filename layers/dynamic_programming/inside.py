@@ -26,7 +26,7 @@ class Inside(nn.Module):
     Raises:
         ValueError: `symbols` is less than 1, or a tensor has another shape.
 
-    It takes T^3 * K^3 multiplications, and memory for T^2 * K^2 numbers at a time. The outside weights are its gradients.
+    It takes T^3 * K^3 multiplications, and memory for B * T^2 * K^2 numbers at a time. The outside weights are its gradients.
     """
 
     def __init__(self, symbols: int) -> None:
@@ -34,6 +34,7 @@ class Inside(nn.Module):
         if symbols < 1:
             raise ValueError(f"symbols must be at least 1, got {symbols}")
         self.symbols = symbols
+        self.far = -1e30  # the logarithm of no weight, whose gradient is a number
         self.root = nn.Parameter(torch.empty(symbols).uniform_(-0.1, 0.1))
         self.rules = nn.Parameter(torch.empty(symbols, symbols, symbols).uniform_(-0.1, 0.1))  # parent, left, right
 
@@ -44,18 +45,19 @@ class Inside(nn.Module):
         wide = emissions.to(torch.promote_types(emissions.dtype, torch.float32))
         leaves = functional.pad(wide, [0, 0, 0, 1])  # an empty sequence, too, has a first leaf
         size = leaves.shape[1]
-        # Two charts, so that the two parts of every split stand side by side: spans by their first leaf and width, [b, first, width - 1],
-        # and by their last leaf and width, [b, last, size - width].
-        by_first = functional.pad(leaves.unsqueeze(2), [0, 0, 0, size - 1])
-        by_last = functional.pad(leaves.unsqueeze(2), [0, 0, size - 1, 0])
+        widths = torch.arange(1, size + 1, device=mask.device).view(1, 1, -1, 1)
+        # Of each first leaf: the spans of each width, and, while spans of one width are made, the right part of each split: beside a left
+        # part of one leaf stands what was made last, beside a longer one what stood beside a shorter one, one leaf further on.
+        left = functional.pad(leaves.unsqueeze(2), [0, 0, 0, size - 1], value=self.far)  # (B, T + 1, T + 1, K)
+        right = torch.full_like(left, self.far)
+        spans = leaves
         for width in range(2, size + 1):
-            left = by_first[:, : size - width + 1, : width - 1]  # (B, spans, splits, K)
-            right = by_last[:, width - 1 :, size - width + 1 :]
-            pairs = torch.logsumexp(left.unsqueeze(4) + right.unsqueeze(3), 2)  # (B, spans, K, K)
-            spans = torch.logsumexp((pairs.unsqueeze(2) + self.rules).flatten(3), 3)  # (B, spans, K)
-            by_first[:, : size - width + 1, width - 1] = spans
-            by_last[:, width - 1 :, size - width] = spans
+            right = torch.cat([spans.unsqueeze(2), right[:, :, :-1]], 2)
+            right = functional.pad(right[:, 1:], [0, 0, 0, 0, 0, 1], value=self.far)
+            pairs = torch.logsumexp(left.unsqueeze(4) + right.unsqueeze(3), 2)  # (B, T + 1, K, K)
+            spans = torch.logsumexp((pairs.unsqueeze(2) + self.rules).flatten(3), 3)  # (B, T + 1, K)
+            left = torch.where(widths == width, spans.unsqueeze(2), left)
         lengths = mask.sum(1)
-        whole = by_first[torch.arange(lengths.shape[0], device=mask.device), 0, (lengths - 1).clamp(min=0)]  # (B, K)
+        whole = left[torch.arange(lengths.shape[0], device=mask.device), 0, (lengths - 1).clamp(min=0)]  # (B, K)
         total = torch.logsumexp(whole + self.root, 1)
         return total.masked_fill(lengths == 0, -float("inf")).to(emissions.dtype)
