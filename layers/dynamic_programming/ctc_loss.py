@@ -30,9 +30,7 @@ class CTCLoss(nn.Module):
         super().__init__()
         self.far = -1e30  # stands for the logarithm of zero, whose gradients are no numbers
 
-    def forward(
-        self, log_probs: torch.Tensor, targets: torch.Tensor, step_mask: torch.Tensor, target_mask: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, log_probs: torch.Tensor, targets: torch.Tensor, step_mask: torch.Tensor, target_mask: torch.Tensor) -> torch.Tensor:
         if log_probs.dim() != 3:
             raise ValueError(f"log_probs must be (B, T, C), got {list(log_probs.shape)}")
         if targets.dim() != 2 or targets.shape[0] != log_probs.shape[0]:

@@ -34,6 +34,6 @@ class GlobalResponseNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must be (B, {self.channels}, H, W), got {list(x.shape)}")
-        norms = torch.linalg.vector_norm(x, dim=[2, 3], keepdim=True)  # (B, C, 1, 1)
+        norms: torch.Tensor = torch.linalg.vector_norm(x, dim=[2, 3], keepdim=True)  # (B, C, 1, 1)
         n = norms / (norms.mean(1, keepdim=True) + self.epsilon)
         return self.weight * (x * n) + self.bias + x

@@ -44,7 +44,8 @@ class Involution2d(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise ValueError(f"x must be (B, {self.channels}, H, W), got {list(x.shape)}")
         batch, _, height, width = x.shape
-        kernels = self.span(torch.relu(self.reduce(x))).view(batch, self.groups, 1, self.area, height, width)
+        spanned: torch.Tensor = self.span(torch.relu(self.reduce(x)))
+        kernels = spanned.view(batch, self.groups, 1, self.area, height, width)
         neighbours = functional.unfold(x, self.kernel_size, padding=self.kernel_size // 2)  # (B, C * K * K, H * W)
         neighbours = neighbours.view(batch, self.groups, self.share, self.area, height, width)
         return (kernels * neighbours).sum(3).view(batch, self.channels, height, width)

@@ -17,7 +17,8 @@ class AlibiBias(nn.Module):
     Shapes:
         queries: (T,), int64, the positions of the queries.
         keys: (S,), int64, the positions of the keys.
-        Output: (H, T, S), the dtype of the layer's `slopes` (float32 unless it is cast), to be added to the logits. Distances count in both directions: add a mask for causal attention.
+        Output: (H, T, S), to be added to the logits; the dtype of the layer's `slopes`, float32 unless it is cast. Distances count in both
+            directions: add a mask for causal attention.
 
     Raises:
         ValueError: `heads` is less than 1, or a tensor has another shape.

@@ -22,8 +22,8 @@ class GroupedQueryAttention(nn.Module):
         mask: (B, T), bool: true where a position is no padding. A query that may look at nothing gives zeros.
         Output: (B, T, E).
 
-    `step` continues a sequence. It takes the keys and values of the S positions before, (B, G, S, D), S being 0 at the start, a mask
-    (B, S + T) over old and new positions, and returns the output with keys and values of S + T positions. In any cut of a sequence into
+    `step` continues a sequence. After `x` and its mask it takes what it remembers of the S positions before: keys and values, (B, G, S, D),
+    and their mask, (B, S); S is 0 at the start. It returns the output, and the three for S + T positions. In any cut of a sequence into
     steps it gives what `forward` gives at once.
 
     Raises:
@@ -49,25 +49,29 @@ class GroupedQueryAttention(nn.Module):
         self.rotary = RotaryEmbedding(self.head_width)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        keys, values = self.remember(x, 0)
+        keys, values = self.remember(x, mask, 0)
         return self.attend(x, keys, values, mask)
 
     @torch.jit.export
     def step(
-        self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        self, x: torch.Tensor, mask: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, past_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         for name, cache in (("keys", keys), ("values", values)):
             if cache.dim() != 4 or list(cache.shape) != [x.shape[0], self.key_heads, keys.shape[2], self.head_width]:
                 raise ValueError(f"{name} must be ({x.shape[0]}, {self.key_heads}, S, {self.head_width}), got {list(cache.shape)}")
-        new_keys, new_values = self.remember(x, keys.shape[2])
-        keys, values = torch.cat([keys, new_keys], 2), torch.cat([values, new_values], 2)
-        return self.attend(x, keys, values, mask), keys, values
+        if past_mask.dtype != torch.bool or list(past_mask.shape) != [x.shape[0], keys.shape[2]]:
+            raise ValueError(f"past_mask must be bool ({x.shape[0]}, {keys.shape[2]}), got {past_mask.dtype} {list(past_mask.shape)}")
+        new_keys, new_values = self.remember(x, mask, keys.shape[2])
+        keys, values, mask = torch.cat([keys, new_keys], 2), torch.cat([values, new_values], 2), torch.cat([past_mask, mask], 1)
+        return self.attend(x, keys, values, mask), keys, values, mask
 
-    def remember(self, x: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns keys and values of the positions from `start` on, (B, G, T, D) each."""
+    def remember(self, x: torch.Tensor, mask: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Checks x and its mask; returns keys and values of the positions from `start` on, (B, G, T, D) each."""
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x must be (B, T, {self.width}), got {list(x.shape)}")
         batch, length = x.shape[0], x.shape[1]
+        if mask.dtype != torch.bool or list(mask.shape) != [batch, length]:
+            raise ValueError(f"mask must be bool ({batch}, {length}), got {mask.dtype} {list(mask.shape)}")
         keys = self.key(x).view(batch, length, self.key_heads, self.head_width).transpose(1, 2)
         values = self.value(x).view(batch, length, self.key_heads, self.head_width).transpose(1, 2)
         return self.rotary(keys, start + torch.arange(length, device=x.device)), values
@@ -75,8 +79,6 @@ class GroupedQueryAttention(nn.Module):
     def attend(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Returns what the last T of the S positions gather from all of them, (B, T, E)."""
         batch, length, total = x.shape[0], x.shape[1], keys.shape[2]
-        if mask.dtype != torch.bool or list(mask.shape) != [batch, total]:
-            raise ValueError(f"mask must be bool ({batch}, {total}), got {mask.dtype} {list(mask.shape)}")
         places = torch.arange(total, device=x.device)
         mine = places[total - length :]
         queries = self.rotary(self.query(x).view(batch, length, self.heads, self.head_width).transpose(1, 2), mine)
@@ -87,4 +89,5 @@ class GroupedQueryAttention(nn.Module):
         # A row without any place to look at is all zeros only if what is hidden is zeroed after the softmax, too.
         weights = (torch.softmax(wide, -1) * seen).to(x.dtype)
         gathered = (weights @ values.unsqueeze(2)).view(batch, self.heads, length, self.head_width)
-        return self.out(gathered.transpose(1, 2).reshape(batch, length, self.width))
+        output: torch.Tensor = self.out(gathered.transpose(1, 2).reshape(batch, length, self.width))
+        return output

@@ -34,4 +34,5 @@ class SwiGLU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() < 1 or x.shape[-1] != self.width:
             raise ValueError(f"x must be (..., {self.width}), got {list(x.shape)}")
-        return self.down(functional.silu(self.gate(x)) * self.up(x))
+        output: torch.Tensor = self.down(functional.silu(self.gate(x)) * self.up(x))
+        return output

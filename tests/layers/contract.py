@@ -82,4 +82,3 @@ def ragged(batch: int, time: int, low: int = 0) -> Tensor:
     lengths = torch.randint(min(low, time), time + 1, (batch, 1))
     lengths[:1] = time
     return torch.arange(time) < lengths
-

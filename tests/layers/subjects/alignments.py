@@ -165,7 +165,14 @@ SUBJECTS = (
         wrong("similarity"),
     ),
     Subject(
-        "smith_waterman", lambda: SmithWaterman(-0.4), draw, smith_waterman, SIZES, EDGES, {"similarity": TABLE, **MASKS}, wrong("similarity")
+        "smith_waterman",
+        lambda: SmithWaterman(-0.4),
+        draw,
+        smith_waterman,
+        SIZES,
+        EDGES,
+        {"similarity": TABLE, **MASKS},
+        wrong("similarity"),
     ),
     Subject(
         "edit_distance",

@@ -174,12 +174,8 @@ SUBJECTS = (
             ("mask", swap(2, lambda one: one[0])),
         ),
     ),
-    Subject(
-        "linear_chain_crf_decode", lambda: LinearChainCRF(3), draw_scores, decoded, SIZES, EDGES, EMISSIONS, WRONG, method="decode"
-    ),
-    Subject(
-        "linear_chain_crf_k_best", lambda: LinearChainCRF(3, 4), draw_scores, k_best, SIZES, EDGES, EMISSIONS, WRONG, method="k_best"
-    ),
+    Subject("linear_chain_crf_decode", lambda: LinearChainCRF(3), draw_scores, decoded, SIZES, EDGES, EMISSIONS, WRONG, method="decode"),
+    Subject("linear_chain_crf_k_best", lambda: LinearChainCRF(3, 4), draw_scores, k_best, SIZES, EDGES, EMISSIONS, WRONG, method="k_best"),
     Subject(
         "ctc_loss",
         CTCLoss,

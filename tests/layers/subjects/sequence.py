@@ -5,9 +5,9 @@ import math
 import numpy as np
 import torch
 from contract import Subject, ragged, swap
-from subjects.text import numpy, rotated, silu
 
 from layers.sequence import CausalConvBlock, ConvLSTM, MinGRU, MinimalGatedUnit, Retention, SelectiveScan
+from subjects.text import numpy, rotated, silu
 
 SIZES = ({"batch": 2, "time": 5}, {"batch": 3, "time": 9}, {"batch": 1, "time": 16})
 EDGES = ({"batch": 2, "time": 1}, {"batch": 2, "time": 0}, {"batch": 0, "time": 3})

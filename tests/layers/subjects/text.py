@@ -98,12 +98,13 @@ def draw_attention(batch, time):
 
 
 def draw_step(batch, time, past):
-    mask = ragged(batch, past + time).flip(1)  # padding stands on the left, as where many sequences go on together
-    return torch.randn(batch, time, 8), torch.randn(batch, 2, past, 2), torch.randn(batch, 2, past, 2), mask
+    past_mask = ragged(batch, past).flip(1)  # padding stands on the left, as where many sequences go on together
+    return torch.randn(batch, time, 8), ragged(batch, time), torch.randn(batch, 2, past, 2), torch.randn(batch, 2, past, 2), past_mask
 
 
-def attention_step(layer, x, keys, values, mask):
-    return attention(layer, x, mask, keys.shape[2], keys, values)
+def attention_step(layer, x, mask, keys, values, past_mask):
+    whole = torch.cat([past_mask, mask], 1)
+    return *attention(layer, x, whole, keys.shape[2], keys, values), whole
 
 
 CACHE = {0: "batch", 2: "past"}
@@ -157,14 +158,15 @@ SUBJECTS = (
         lambda: GroupedQueryAttention(8, 4, 2),
         draw_step,
         attention_step,
-        ({"batch": 2, "time": 1, "past": 4}, {"batch": 3, "time": 3, "past": 5}),
+        ({"batch": 2, "time": 3, "past": 4}, {"batch": 3, "time": 1, "past": 5}),
         ({"batch": 2, "time": 1, "past": 0}, {"batch": 0, "time": 1, "past": 2}, {"batch": 2, "time": 0, "past": 3}),
-        {"x": {0: "batch", 1: "time"}, "keys": CACHE, "values": CACHE, "mask": {0: "batch", 1: "total"}},
+        {**DYNAMIC, "mask": {0: "batch", 1: "time"}, "keys": CACHE, "values": CACHE, "past_mask": {0: "batch", 1: "past"}},
         (
             *WRONG,
-            ("keys", swap(1, lambda one: one[..., :1])),
-            ("values", swap(2, lambda one: one[:, :1])),
-            ("mask", swap(3, lambda one: one[:, 1:])),
+            ("mask", swap(1, lambda one: one[1:])),
+            ("keys", swap(2, lambda one: one[..., :1])),
+            ("values", swap(3, lambda one: one[:, :1])),
+            ("past_mask", swap(4, lambda one: one[:, 1:])),
         ),
         method="step",
         slack=16,
