@@ -78,7 +78,9 @@ def swap(position: int, change: Callable[[Tensor], Tensor]) -> Callable[[Inputs]
 
 
 def ragged(batch: int, time: int, low: int = 0) -> Tensor:
-    """Draws a mask that is on for the first steps of each row: all of the first row, `low` or more of the others."""
-    lengths = torch.randint(min(low, time), time + 1, (batch, 1))
+    """Draws a mask that is on for the first steps of each row: all of the first row, `low` of the last, `low` or more of the others."""
+    low = min(low, time)
+    lengths = torch.randint(low, time + 1, (batch, 1))
+    lengths[-1:] = low
     lengths[:1] = time
     return torch.arange(time) < lengths

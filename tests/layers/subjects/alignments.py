@@ -30,7 +30,8 @@ TABLE_A, TABLE_B = MASKS.values()
 
 
 def draw(batch, rows, columns):
-    return torch.randn(batch, rows, columns), ragged(batch, rows, 1), ragged(batch, columns, 1)
+    """Draws tables of which the last has no rows: an infinite cost is shown, where there are costs."""
+    return torch.randn(batch, rows, columns), ragged(batch, rows), ragged(batch, columns, 1)
 
 
 def tables(table, row_mask, column_mask):
