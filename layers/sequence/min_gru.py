@@ -24,7 +24,7 @@ class MinGRU(nn.Module):
     Raises:
         ValueError: an argument is less than 1, or a tensor has another shape.
 
-    Padding belongs behind a sequence: no step sees a later one, but `mask` there is none.
+    It has no mask: padding belongs behind a sequence, where no step of the sequence sees it; the last state has seen it.
     """
 
     def __init__(self, inputs: int, units: int) -> None:

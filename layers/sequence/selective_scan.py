@@ -26,7 +26,8 @@ class SelectiveScan(nn.Module):
     Raises:
         ValueError: an argument is less than 1, or a tensor has another shape.
 
-    It is the scan alone: the convolution and the gate of a Mamba block stand around it. Padding belongs behind a sequence.
+    It is the scan alone: the convolution and the gate of a Mamba block stand around it. It has no mask: padding belongs behind a sequence,
+    and the last state has seen it.
     """
 
     def __init__(self, width: int, states: int = 16, rank: int = 1) -> None:
