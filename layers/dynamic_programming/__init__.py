@@ -1,6 +1,5 @@
 """Dynamic programs: sums and maxima over all paths, alignments and trees."""
 
-from layers.dynamic_programming.ctc_beam_search import CTCBeamSearch
 from layers.dynamic_programming.ctc_loss import CTCLoss
 from layers.dynamic_programming.dynamic_time_warping import DynamicTimeWarping
 from layers.dynamic_programming.edit_distance import EditDistance
@@ -13,7 +12,6 @@ from layers.dynamic_programming.smith_waterman import SmithWaterman
 from layers.dynamic_programming.soft_dtw import SoftDTW
 
 __all__ = [
-    "CTCBeamSearch",
     "CTCLoss",
     "DynamicTimeWarping",
     "EditDistance",

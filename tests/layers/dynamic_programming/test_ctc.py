@@ -1,10 +1,9 @@
 import math
 
 import torch
-from subjects.paths import all_labellings
 from torch.nn import functional
 
-from layers.dynamic_programming import CTCBeamSearch, CTCLoss
+from layers.dynamic_programming import CTCLoss
 
 
 def test_the_loss_and_its_gradient_are_torchs_own():
@@ -32,16 +31,3 @@ def test_a_labelling_that_does_not_fit_costs_infinity_and_has_no_gradient():
     loss.sum().backward()
     assert loss.item() == math.inf
     assert log_probs.grad.abs().max() == 0
-
-
-def test_a_beam_wide_enough_finds_the_exact_probability_of_every_labelling():
-    torch.manual_seed(0)
-    log_probs = torch.randn(4, 5, 3, dtype=torch.float64).log_softmax(2)
-    totals, labels, lengths = CTCBeamSearch(80)(log_probs, torch.ones(4, 5, dtype=torch.bool))
-    for b in range(4):
-        every = all_labellings(log_probs[b].tolist(), 5)
-        assert totals[b].isfinite().sum() == len(every)
-        assert math.isclose(totals[b, : len(every)].exp().sum().item(), 1)
-        for rank, (expected, score) in enumerate(every):
-            assert math.isclose(totals[b, rank].item(), score, rel_tol=1e-9)
-            assert tuple(labels[b, rank, : lengths[b, rank]].tolist()) == expected

@@ -6,7 +6,7 @@ import math
 import torch
 from contract import Subject, ragged, swap
 
-from layers.dynamic_programming import CTCBeamSearch, CTCLoss, Inside, LinearChainCRF
+from layers.dynamic_programming import CTCLoss, Inside, LinearChainCRF
 
 SIZES = ({"batch": 2, "time": 4}, {"batch": 3, "time": 5}, {"batch": 1, "time": 3})
 EDGES = ({"batch": 2, "time": 1}, {"batch": 2, "time": 0}, {"batch": 0, "time": 3})
@@ -81,48 +81,6 @@ def ctc_loss(layer, log_probs, targets, step_mask, target_mask):
     for row, labels, steps, on in zip(log_probs.tolist(), targets, step_mask, target_mask, strict=True):
         found.append(-labellings(row, int(steps.sum())).get(tuple(labels[on].tolist()), -math.inf))
     return torch.tensor(found, dtype=torch.float64)
-
-
-def beam_search(row, length, beams):
-    """Searches as Hannun's algorithm 1 does, with a dictionary of prefixes."""
-    found = {(): (0.0, -math.inf)}  # ends in a blank, in a label
-    for t in range(length):
-        new = {}
-
-        def add(prefix, blank, label, new=new):
-            old = new.get(prefix, (-math.inf, -math.inf))
-            new[prefix] = (log_sum([old[0], blank]), log_sum([old[1], label]))
-
-        for prefix, (blank, label) in found.items():
-            add(prefix, log_sum([blank, label]) + row[t][0], -math.inf)
-            for c in (1, 2):
-                if prefix and prefix[-1] == c:
-                    add(prefix, -math.inf, label + row[t][c])
-                    add((*prefix, c), -math.inf, blank + row[t][c])
-                else:
-                    add((*prefix, c), -math.inf, log_sum([blank, label]) + row[t][c])
-        found = dict(sorted(new.items(), key=lambda pair: log_sum(pair[1]), reverse=True)[:beams])
-    return [(labels, log_sum(pair)) for labels, pair in found.items() if log_sum(pair) > -math.inf]
-
-
-def beams_of(search):
-    """Makes an oracle of a search that gives (labels, score) in falling order."""
-
-    def oracle(layer, log_probs, mask):
-        batch, time, width = *mask.shape, layer.beams
-        totals, labels = torch.full((batch, width), -math.inf, dtype=torch.float64), torch.full((batch, width, time), -1)
-        lengths = torch.zeros(batch, width, dtype=torch.int64)
-        for number, (row, on) in enumerate(zip(log_probs.tolist(), mask, strict=True)):
-            for rank, (found, score) in enumerate(search(row, int(on.sum()))[:width]):
-                totals[number, rank], lengths[number, rank] = score, len(found)
-                labels[number, rank, : len(found)] = torch.tensor(found, dtype=torch.int64)
-        return totals, labels, lengths
-
-    return oracle
-
-
-def all_labellings(row, length):
-    return sorted(labellings(row, length).items(), key=lambda pair: pair[1], reverse=True)
 
 
 def trees(layer, row, first, last, symbol):
@@ -201,16 +159,6 @@ SUBJECTS = (
             ("step_mask", swap(2, lambda one: one.float())),
             ("target_mask", swap(3, lambda one: one.float())),
         ),
-    ),
-    Subject(
-        "ctc_beam_search",
-        lambda: CTCBeamSearch(3),
-        lambda batch, time: (torch.randn(batch, time, 3).log_softmax(2), ragged(batch, time)),
-        beams_of(lambda row, length: beam_search(row, length, 3)),
-        SIZES,
-        EDGES,
-        {"log_probs": TIME, "mask": TIME},
-        (("log_probs", swap(0, lambda one: one[0])), ("mask", swap(1, lambda one: one[0]))),
     ),
     Subject(
         "inside",
