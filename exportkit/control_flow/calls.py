@@ -115,7 +115,6 @@ class Calls:
             "prim::min": self._extreme,
             "prim::max": self._extreme,
             "prim::RaiseException": lambda _, given: f"structure.fail({given[0]})",
-            "aten::format": lambda *_: "''",
             "aten::warn": lambda *_: "None",
             "prim::Print": lambda *_: "None",
             "aten::size": lambda node, given: f"list({given[0]}.shape)" if len(node.inputs) == 1 else f"{given[0]}.shape[{given[1]}]",

@@ -109,13 +109,12 @@ def read(module: Any) -> Graph:
     graph = module.inlined_graph.copy()
     torch._C._jit_pass_constant_propagation(graph)  # noqa: SLF001 - torch has no public passes
     torch._C._jit_pass_peephole(graph)  # noqa: SLF001
+    schema = module.forward.schema.arguments[1:]
+    for value, one in zip(list(graph.inputs())[1:], schema, strict=True):
+        value.setDebugName(one.name)  # as the signature has it; torch renames another value of that name, such as an attribute
     reader = _Reader(module)
     block = reader.block(graph)
-    schema = module.forward.schema.arguments[1:]
-    names = [reader.name(value) for value in list(graph.inputs())[1:]]
-    block.params = names
-    for name, one in zip(names, schema, strict=True):
-        reader.rename(block, name, one.name)
+    block.params = block.params[1:]
     defaults = {one.name: one.default_value for one in schema if one.has_default_value()}
     return Graph(block, reader.types, reader.weights, reader.constants, defaults)
 
@@ -137,19 +136,6 @@ class _Reader:
             name = self._same[name]
         return name
 
-    def rename(self, block: Block, old: str, new: str) -> None:
-        """Gives a parameter of forward the name that its signature has."""
-        if old == new:
-            return
-        swap = {old: new}
-        self.types[new] = self.types.pop(old)
-        block.params = [swap.get(name, name) for name in block.params]
-        block.outputs = [swap.get(name, name) for name in block.outputs]
-        for node in block.walk():
-            node.inputs = [swap.get(name, name) for name in node.inputs]
-            for inner in node.blocks:
-                inner.outputs = [swap.get(name, name) for name in inner.outputs]
-
     def block(self, raw: Any) -> Block:
         params = [self._declare(value) for value in raw.inputs()]
         if not self._objects:
@@ -166,6 +152,8 @@ class _Reader:
                 self.constants[self._declare(one.output())] = one.output().toIValue()  # not one.i("value"): that gives 1 for True
             elif one.kind() == "prim::GetAttr":
                 self._attribute(one)
+            elif one.kind() == "aten::format":
+                self.constants[self._declare(one.output())] = ""  # no artifact speaks: what a message tells is not computed
             elif one.kind() in ("prim::TupleUnpack", "prim::TupleIndex") and self.name(next(one.inputs())) in self._tuples:
                 self._open(one)
             elif one.kind() == "aten::slice" and self._takes_all(one):

@@ -99,9 +99,8 @@ def _dynamic_places(block: Any) -> Iterator[str]:
 def _is_dynamic(node: Any) -> bool:
     """Says whether a branch hangs on a tensor; or on a size, where it does more than to raise."""
     kinds = set(_sources(node.inputsAt(0).node(), set()))
-    works = any(
-        one.kind() not in ("prim::RaiseException", "prim::Constant", "aten::format") for block in node.blocks() for one in block.nodes()
-    )
+    blocks = [{one.kind() for one in block.nodes()} for block in node.blocks()]
+    works = any(inner - {"prim::Constant"} and "prim::RaiseException" not in inner for inner in blocks)
     return bool(kinds & _FROM_TENSORS) or (works and bool(kinds & _FROM_SIZES))
 
 

@@ -5,7 +5,7 @@ from exportkit.control_flow.graph import Block, Graph, Node
 # What may raise, or draw numbers, stays where it is: the loop may take no step at all.
 _STAYS = frozenset({
     "select", "index", "gather", "embedding", "narrow", "item", "Bool", "Int", "Float", "__getitem__", "index_select", "slice",
-    "dropout", "rand", "randn", "rand_like", "randn_like", "take", "randint", "bernoulli", "multinomial", "normal", "format", "warn",
+    "dropout", "rand", "randn", "rand_like", "randn_like", "take", "randint", "bernoulli", "multinomial", "normal", "warn",
     "stack", "cat", "tensor", "unbind", "split", "chunk",
 })  # fmt: skip
 _EFFECTS = ("prim::RaiseException", "prim::Print", "aten::warn")

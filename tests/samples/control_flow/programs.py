@@ -201,6 +201,30 @@ class IndexFromTensor(nn.Module):
 
 
 @program()
+class Refuses(nn.Module):
+    def forward(self, x):
+        if x.shape[0] > 1000 or bool(x.abs().max() > 1000):
+            raise ValueError(f"x must be small, got {list(x.shape)} and {x.dtype}")
+        h = torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            h = h * 0.5 + x[t]
+        return h
+
+
+@program()
+class SharedName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.x = 3  # as forward's parameter, which is another value
+
+    def forward(self, x):
+        h = torch.zeros_like(x[0])
+        for t in range(x.shape[0]):
+            h = h * 0.5 + x[t] * self.x
+        return h
+
+
+@program()
 class Optionally(nn.Module):
     def forward(self, x):
         h: Optional[Tensor] = None

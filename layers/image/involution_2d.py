@@ -1,0 +1,51 @@
+"""Involution: a kernel of its own for every pixel, shared by the channels of a group."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Involution2d(nn.Module):
+    """Computes each pixel's kernel from the pixel itself and applies it to the pixel's neighbourhood.
+
+    Source: Li et al. 2021, Involution: Inverting the Inherence of Convolution for Visual Recognition, section 3 and algorithm 1; the
+    kernels come from a bottleneck of two 1x1 convolutions with ReLU between them. Without the paper's batch normalisation there.
+
+    Args:
+        channels: C, a multiple of `groups`.
+        kernel_size: K, odd, at least 1.
+        groups: how many kernels a pixel has, at least 1; C / groups channels share one.
+        hidden: channels of the bottleneck, at least 1.
+
+    Shapes:
+        x: (B, C, H, W), float; B may be 0, H and W are at least 1. Output: the same shape and dtype. The border is padded with zeros.
+
+    Raises:
+        ValueError: an argument is out of its range, or `x` has another shape.
+
+    It has no stride: pool before or after it.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 7, groups: int = 1, hidden: int = 16) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("kernel_size", kernel_size), ("groups", groups), ("hidden", hidden)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if channels % groups:
+            raise ValueError(f"channels must be a multiple of groups, got {channels} and {groups}")
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        self.channels, self.kernel_size, self.groups = channels, kernel_size, groups
+        self.area, self.share = kernel_size * kernel_size, channels // groups
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.span = nn.Conv2d(hidden, self.area * groups, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise ValueError(f"x must be (B, {self.channels}, H, W), got {list(x.shape)}")
+        batch, _, height, width = x.shape
+        spanned: torch.Tensor = self.span(torch.relu(self.reduce(x)))
+        kernels = spanned.view(batch, self.groups, 1, self.area, height, width)
+        neighbours = functional.unfold(x, self.kernel_size, padding=self.kernel_size // 2)  # (B, C * K * K, H * W)
+        neighbours = neighbours.view(batch, self.groups, self.share, self.area, height, width)
+        return (kernels * neighbours).sum(3).view(batch, self.channels, height, width)
