@@ -35,6 +35,7 @@ _FEWEST_DRAWN = 5
 _FLIP = 10  # times all evidence, or squared times another run: such a run has not been rounded otherwise, it has chosen otherwise
 _REPEATS, _SECONDS_REPEATING = 100, 2.0  # how often a network that changes its state is run again
 _ANOTHER_FORM = "returns outputs of another number, rank or type than for the example"
+_LOOK = "Look for a global that it changes, for numpy's or Python's generator, and for the clock."
 _LATER = 10**8  # seconds, about three years
 
 
@@ -180,6 +181,7 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         return _Refused(
             f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
         )
+    _require_repeat(live, case, inputs, eager)
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
         return _Refused(f"eager {_ANOTHER_FORM}", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
@@ -201,6 +203,27 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
     return _Ran(case, arrays, samples, substitute)
+
+
+def _require_repeat(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> None:
+    """Refuses a network that is random only now and then: two runs of the example may have been alike by chance."""
+    try:
+        _, again = _outputs(live, inputs, seed=5)
+        different = [name for name, value in eager.items() if not _repeats(value, again.get(name), narrow=live.narrow)]
+    except Exception as error:  # noqa: BLE001 - whatever the network raises the second time
+        different = [f"that the second raises {type(error).__name__}"]
+    if different:
+        raise ExportError(
+            f"forward is random or keeps state: two runs on the inputs of case {case.name} differ in {different[0]}",
+            where=live.network.source.file,
+            todo=_LOOK,
+        )
+
+
+def _repeats(value: NDArray[Any], again: NDArray[Any] | None, *, narrow: bool) -> bool:
+    if again is None or again.shape != value.shape:
+        return False
+    return _equal(value, again) if evidence.is_exact(str(value.dtype)) else _close(value, again, narrow=narrow)
 
 
 def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:
@@ -345,7 +368,7 @@ def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str])
         raise ExportError(
             f"forward is random or keeps state outside of the module: two runs on the same inputs differ in {different[0]}",
             where=live.network.source.file,
-            todo="Look for a global that it changes, for numpy's or Python's generator, and for the clock.",
+            todo=_LOOK,
         )
     if not changed:
         return []
