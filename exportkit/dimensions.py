@@ -132,18 +132,19 @@ def _group(trial: _Trial, places: Sequence[Place]) -> list[tuple[Place, ...]]:
         if candidate and not taken & set(candidate) and trial.step(candidate):
             groups.append(candidate)
             taken |= set(candidate)
-    for place in places:
-        if place not in taken:
-            _join(trial, groups, place)
+    left = [place for place in places if place not in taken]
+    for wanted in (*([place] for place in left), left, *([place for place in left if place[1] == axis] for axis in {p[1] for p in left})):
+        _join(trial, groups, wanted)
     return _jointly(trial, groups)
 
 
-def _join(trial: _Trial, groups: list[tuple[Place, ...]], place: Place) -> None:
-    """Adds an axis to a group that grows without it but not it without the group: a mask may have rows that nobody reads."""
+def _join(trial: _Trial, groups: list[tuple[Place, ...]], wanted: Sequence[Place]) -> None:
+    """Adds axes to a group that grows without them but not they without the group: a mask may have rows that nobody reads."""
     for number, group in enumerate(groups):
-        sizes = {trial.live.example[name].shape[axis] for name, axis in (*group, place)}
-        if len(sizes) == 1 and trial.step((*group, place)):
-            groups[number] = (place, *group)
+        sizes = {trial.live.example[name].shape[axis] for name, axis in group}
+        more = [(name, axis) for name, axis in wanted if {trial.live.example[name].shape[axis]} == sizes]
+        if more and not any(set(more) & set(other) for other in groups) and trial.step((*more, *group)):
+            groups[number] = (*more, *group)
             return
 
 

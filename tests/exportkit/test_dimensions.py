@@ -50,6 +50,15 @@ def test_a_mask_that_eager_may_not_read_still_moves_with_its_tensor(dtype):
     assert set(map(frozenset, names.values())) == {frozenset({("x", 0), ("others_0", 0)}), frozenset({("x", 1), ("others_0", 1)})}
 
 
+def test_a_mask_that_eager_may_not_read_moves_with_all_that_move_together_only():
+    def function(net, x, mask, y):
+        return x + y + torch.stack([mask[row].sum() for row in range(x.shape[0])]).unsqueeze(1)
+
+    example = (torch.randn(2, 6), torch.ones(2, 5), torch.randn(2, 6))
+    names, _ = found(function, *example, shapes=({0: Dim.AUTO}, ({0: Dim.AUTO}, {0: Dim.AUTO})))
+    assert set(map(frozenset, names.values())) == {frozenset({("x", 0), ("others_0", 0), ("others_1", 0)})}
+
+
 def test_keys_and_values_move_together_although_the_fused_kernel_takes_less():
     def function(net, q, k, v):
         return nn.functional.scaled_dot_product_attention(q, k, v)
