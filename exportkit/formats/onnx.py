@@ -18,7 +18,7 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit import runtimes
+from exportkit import recurrent, runtimes
 from exportkit.capture import Captures, Options, refuse_short_trace, symbol_at, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
@@ -83,7 +83,7 @@ def _convert(program: Any, captures: Captures, folder: Path, options: Options, s
 
 
 def _translate(program: Any, options: Options) -> Any:
-    with _quiet(), _one_version():
+    with _quiet(), _one_version(), recurrent.whole(recurrent.GATED):
         converted = torch.onnx.export(
             program,
             dynamo=True,

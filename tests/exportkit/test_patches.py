@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._decomp import decomposition_table
 from torch.export import Dim
 
 from exportkit.patches import as_eager_computes
@@ -74,9 +75,41 @@ def test_the_data_of_an_input_is_no_constant(traced):
 
 
 def test_torch_is_left_as_it_was():
-    forward, data = nn.TransformerEncoder.forward, torch.Tensor.data
+    forward, data, lstm = nn.TransformerEncoder.forward, torch.Tensor.data, decomposition_table[torch.ops.aten.lstm.input]
     with pytest.raises(ZeroDivisionError), as_eager_computes():
         _ = 1 / 0
     assert nn.TransformerEncoder.forward is forward
     assert torch.Tensor.data is data
+    assert decomposition_table[torch.ops.aten.lstm.input] is lstm
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind, **options):
+        super().__init__()
+        self.layer = kind(3, 4, 2, bidirectional=True, **options)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.layer._flat_weights")
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (nn.LSTM, {"batch_first": True}),
+        (nn.LSTM, {"proj_size": 2}),
+        (nn.GRU, {"batch_first": True}),
+        (nn.RNN, {}),
+        (nn.RNN, {"nonlinearity": "relu"}),
+    ],
+)
+def test_recurrent_layers_keep_their_length_free(kind, options):
+    torch.manual_seed(0)
+    net, x = Recurrent(kind, **options).eval(), torch.randn(2, 7, 3)
+    with torch.no_grad():
+        with as_eager_computes():
+            program = torch.export.export(net, (torch.randn(3, 5, 3),), dynamic_shapes=({0: Dim.AUTO, 1: Dim.AUTO},))
+        torch.testing.assert_close(program.module(check_guards=False)(x), net(x))
+    given = program.graph.find_nodes(op="placeholder")[-1].meta["val"]
+    assert [type(size) for size in given.shape] == [torch.SymInt, torch.SymInt, int]
