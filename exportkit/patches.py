@@ -19,7 +19,7 @@ def as_eager_computes() -> Iterator[None]:
     def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return _encode(encoder, self, src, *args, **kwargs)
 
-    with _fused_attention_off(), _data_recorded(), recurrent.whole():
+    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole():
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
         try:
@@ -37,6 +37,18 @@ def _fused_attention_off() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextlib.contextmanager
+def _distributions_unchecked() -> Iterator[None]:
+    """Leaves out the checks of torch.distributions on its arguments: branches on values that raise, or do nothing."""
+    kind = torch.distributions.Distribution
+    checks = kind._validate_args  # noqa: SLF001 - set_default_validate_args() writes it, and nothing public reads it
+    kind.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        kind.set_default_validate_args(checks)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,20 @@ def test_the_data_of_an_input_is_no_constant(traced):
     assert captured(torch.full((2,), 5.0)).tolist() == [15.0, 15.0]
 
 
+class Density(nn.Module):
+    def forward(self, x):
+        return torch.distributions.Normal(x.mean(1), x.std(1)).log_prob(x[:, 0])
+
+
+def test_distributions_are_captured():
+    x = torch.randn(3, 4)
+    with as_eager_computes():
+        program = torch.export.export(Density(), (x,))
+    torch.testing.assert_close(program.module()(x), Density()(x))
+    with pytest.raises(ValueError, match="to satisfy the constraint"):
+        torch.distributions.Normal(0.0, torch.tensor(-1.0))
+
+
 def test_torch_is_left_as_it_was():
     forward, data, lstm = nn.TransformerEncoder.forward, torch.Tensor.data, decomposition_table[torch.ops.aten.lstm.input]
     with pytest.raises(ZeroDivisionError), as_eager_computes():
