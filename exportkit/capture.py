@@ -68,10 +68,12 @@ class Captures:
         Raises:
             ExportError: TorchScript does not take a construct of it.
         """
+        from exportkit.control_flow import scripted
+
         module = self.live.module
         if isinstance(module, torch.jit.ScriptModule):
             return module
-        return self._guarded(lambda: torch.jit.script(module), "torch.jit.script")
+        return self._guarded(lambda: scripted(module), "torch.jit.script")
 
     def traced(self, *, flat: bool = False) -> Any:
         """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows.

@@ -6,9 +6,9 @@ from torch import nn
 
 from exportkit.control_flow.guardless import guardless, savable
 from exportkit.control_flow.lift import lift
-from exportkit.control_flow.select import has_control_flow, modules_to_lift
+from exportkit.control_flow.select import has_control_flow, modules_to_lift, scripted
 
-__all__ = ["guardless", "has_control_flow", "lift", "lifted", "savable"]
+__all__ = ["guardless", "has_control_flow", "lift", "lifted", "savable", "scripted"]
 
 
 def lifted(network: nn.Module) -> nn.Module:
@@ -17,7 +17,7 @@ def lifted(network: nn.Module) -> nn.Module:
     Raises:
         ExportError: there is nothing to lift, or a construct cannot be lifted; names the user's line.
     """
-    replaced = {name: lift(scripted) for name, scripted in modules_to_lift(network).items()}
+    replaced = {name: lift(one) for name, one in modules_to_lift(network).items()}
     if "" in replaced:
         return replaced[""]
     return _with_modules(network, replaced)

@@ -1,4 +1,4 @@
-"""A module's source in the words that TorchScript takes: the messages of `raise` and `assert` go, which no artifact speaks anyhow."""
+"""A module's source in the words that TorchScript takes: without the messages of `raise` and `assert`, which no artifact speaks anyhow."""
 
 import ast
 import copy
@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 _HELPERS = 8  # functions that call functions: followed so deep
+_CASTS = ("bool", "bfloat16")  # methods of a tensor that TorchScript does not know; of the other types it does
 Function = Callable[..., Any]
 
 
@@ -33,7 +34,7 @@ def functions_of(kind: type) -> list[Function]:
 
 
 def widened(module: nn.Module) -> nn.Module:
-    """Copies a module and its children, and no weights; their methods are the same but for the messages of their errors."""
+    """Copies a module and its children, and no weights; their methods are the same, in TorchScript's words."""
     clone = copy.copy(module)
     clone._modules = {name: widened(part) if part is not None else None for name, part in module._modules.items()}  # noqa: SLF001
     kind = type(module)
@@ -49,7 +50,7 @@ def _is_method(kind: type, function: Function) -> bool:
 
 
 def _rewritten(function: Function) -> Function | None:
-    """Compiles a function anew without its messages, each of its lines at its old number; None where nothing changes."""
+    """Compiles a function anew in TorchScript's words, each of its lines at its old number; None where nothing changes."""
     if function.__closure__:
         return None
     try:
@@ -57,7 +58,7 @@ def _rewritten(function: Function) -> Function | None:
     except (OSError, TypeError):
         return None
     source = textwrap.dedent("".join(lines))
-    changed = _without_messages(source)
+    changed = _reworded(source)
     if changed == source:
         return None
     file = f"<widened {id(function)}>/{Path(inspect.getsourcefile(function) or '').name}"
@@ -69,7 +70,7 @@ def _rewritten(function: Function) -> Function | None:
     return new
 
 
-def _without_messages(source: str) -> str:
+def _reworded(source: str) -> str:
     lines = source.splitlines(keepends=True)
     for start, end, text in sorted(_replacements(ast.parse(source)), reverse=True):
         (first, left), (last, right) = start, end
@@ -79,10 +80,25 @@ def _without_messages(source: str) -> str:
 
 
 def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """Yields (start, end, new text) of each message; a place is (line, column in bytes)."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Raise) and node.exc is not None:
-            yield (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0), "raise RuntimeError('raised')"
-        elif isinstance(node, ast.Assert) and node.msg is not None:
-            message = node.msg
-            yield (message.lineno, message.col_offset), (message.end_lineno or 0, message.end_col_offset or 0), "'failed'"
+    """Yields (start, end, new text) of each part to replace, none inside of another; a place is (line, column in bytes)."""
+    if isinstance(tree, ast.Raise) and tree.exc is not None:
+        yield *_span(tree), "raise RuntimeError('raised')"
+        return
+    if isinstance(tree, ast.Assert) and tree.msg is not None:
+        yield from _replacements(tree.test)
+        yield *_span(tree.msg), "'failed'"
+        return
+    if (
+        isinstance(tree, ast.Call)
+        and isinstance(tree.func, ast.Attribute)
+        and tree.func.attr in _CASTS
+        and not (tree.args or tree.keywords)
+    ):
+        line, column = _span(tree.func)[1]
+        yield (line, column - len(tree.func.attr)), _span(tree)[1], f"to(torch.{tree.func.attr})"
+    for child in ast.iter_child_nodes(tree):
+        yield from _replacements(child)
+
+
+def _span(node: ast.stmt | ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)

@@ -49,20 +49,20 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
     places = _places(type(module))
     if places:
         try:
-            scripted = _scripted(module)
+            graph = scripted(module)
         except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
             if _has_loop(type(module)):
                 refused.append(_refusal(error, module, name))
         else:
-            if places & set(_dynamic_places(scripted.inlined_graph)):
-                yield name, scripted
+            if places & set(_dynamic_places(graph.inlined_graph)):
+                yield name, graph
                 return
     for child, part in module.named_children():
         yield from _visit(part, f"{name}.{child}" if name else child, refused)
 
 
-def _scripted(module: nn.Module) -> Any:
-    """Scripts a module: as it stands, else without the messages of its errors, which are often more than TorchScript takes."""
+def scripted(module: nn.Module) -> Any:
+    """Scripts a module: as it stands, else in TorchScript's own words."""
     try:
         return torch.jit.script(module)
     except Exception:

@@ -19,3 +19,16 @@ def test_integers_are_divided_as_eager_divides_them(tmp_path):
     artifact = torchscript.write_scripted(captures, tmp_path, Options())
     loaded = torch.jit.load(tmp_path / artifact.files[0])
     assert loaded(**example).tolist() == [1.5, -3.5]
+
+
+class Selection(nn.Module):
+    def forward(self, x, mask):
+        if x.shape[0] != mask.shape[0]:
+            raise ValueError(f"{x.shape[0]} rows and {mask.shape[0]} in the mask: {mask.bool()}")
+        return torch.where((mask - 1).bool(), x, -x)
+
+
+def test_words_that_torchscript_lacks_are_replaced():
+    example = {"x": torch.tensor([1.0, 2.0]), "mask": torch.tensor([1, 3])}
+    scripted = Captures(live(Selection(), example), example, (), ("output",)).scripted()
+    assert scripted(**example).tolist() == [-1.0, 2.0]
