@@ -98,6 +98,13 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         *(Finding("warning", "no-oracle", text) for text in substitutes),
         *_unmoved(live, folder, kept),
         *(Finding("warning", "another-form", f"at {told} eager {_ANOTHER_FORM}") for told in _sizes_of(cases, dropped)),
+        *(
+            Finding(
+                "note", "check-raises", f"{case.name} of check_inputs proves only that an artifact refuses it, too: {raising[case.name]}"
+            )
+            for case in kept
+            if case.kind == "check" and case.name in raising
+        ),
     )
     return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), live.narrow, findings)
 

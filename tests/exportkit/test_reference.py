@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from exportkit import reference
+from exportkit import load, reference
 from exportkit.errors import ExportError
 from exportkit.evidence import Sample
 from exportkit.spec import Case
@@ -54,3 +54,20 @@ def test_what_is_random_only_now_and_then_is_refused(tmp_path):
     cases = tuple(Case(f"like-{number}", {}, "like", "inside", number) for number in range(8))
     with pytest.raises(ExportError, match="two runs on the inputs of case like-"):
         reference.build(network, (), cases, tmp_path)
+
+
+class Strict(nn.Module):
+    def forward(self, x):
+        if x.shape[1] != 3:
+            raise ValueError("three columns")
+        return x + 1
+
+
+def test_a_check_on_which_eager_raises_is_told(tmp_path):
+    network = load.hold_object(load.Given(Strict(), torch.ones(2, 3), check_inputs=[torch.ones(2, 4)]), None)[1]
+    evidence = reference.build(
+        network, (), (Case("example", {}, "example", "inside", 0), Case("check-0", {}, "check", "inside", 0)), tmp_path
+    )
+    assert [finding.text for finding in evidence.findings] == [
+        "check-0 of check_inputs proves only that an artifact refuses it, too: eager raises ValueError: three columns"
+    ]
