@@ -14,7 +14,7 @@ from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
 from exportkit.messages import Evidence, Scene, Survey
-from exportkit.spec import Finding, Network, Report
+from exportkit.spec import Case, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -75,6 +75,7 @@ class Verdict:
 
     Attributes:
         folder: where the artifacts are; None where nothing was published.
+        cases: what was compared, inside and outside the domain.
         exit_code: 0 all proven and published, 1 a format failed or is undetermined.
         seconds: wall seconds, in all, by format, and by step ("survey", "references", "making onnx", "judging onnx"), which overlap.
     """
@@ -85,6 +86,7 @@ class Verdict:
     folder: Path | None
     exit_code: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -135,7 +137,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent
-        verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
+        verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds, proof.trial.cases)
         if len(good) == len(made):
             return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
         if good and request.keep_partial:
@@ -169,6 +171,7 @@ def check(
     try:
         network = manifest.read_network(data["network"])
         artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
+        cases = tuple(Case(**one) for one in data["evidence"]["cases"] if one["name"] not in data["evidence"]["left_out"])
         named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
@@ -188,7 +191,7 @@ def check(
             reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
-    return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
+    return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
 
 
 def _blamed(

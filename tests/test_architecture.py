@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0, "spec": 0, "messages": 1, "runtimes": 1,
-    "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1, "patches": 1,
+    "plugins": 1, "wording": 1,
+    "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1, "patches": 1,
     "simplify": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "results": 2, "signature": 2,
     "calling": 3,
@@ -24,7 +25,7 @@ FLOORS = {
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
     "pipeline": 11, "inspection": 12,
-    "summary": 13, "__init__": 14, "cli": 15,
+    "summary": 13, "reports": 13, "__init__": 14, "cli": 15,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -43,6 +44,8 @@ LIGHT = (
     "pipeline",
     "inspection",
     "summary",
+    "reports",
+    "wording",
     "cli",
     "__init__",
     "doctor",

@@ -81,3 +81,13 @@ def test_garbage_in_place_of_the_artifact_fails(exportkit, folder):
     done = exportkit("check", folder)
     assert done.returncode == 1
     assert "onnxruntime" in done.stdout
+
+
+def test_every_report_holds_what_a_check_found(exportkit, folder, tmp_path):
+    done = exportkit("check", folder, "--junit", "r.xml", "--markdown", "r.md", "--html", "r.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "r.html").read_text()
+    assert "Operators of onnx" in page
+    assert page.count("<circle") >= 3  # a point for each case
+    assert "onnx in onnxruntime" in (tmp_path / "r.xml").read_text()
+    assert "| onnx | exported | onnxruntime | ✅ passed |" in (tmp_path / "r.md").read_text()
