@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, Self
 import typer
 
 from exportkit import __version__, inspection, pipeline, plugins, reports
+from exportkit.against import Against
 from exportkit.errors import ExportKitError, LoadError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
@@ -29,6 +30,7 @@ Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto
 Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
+_AGAINST: Any = {"rich_help_panel": "Drift"}
 _REPORT: Any = {"metavar": "FILE", "rich_help_panel": "Reports"}
 Junit = Annotated[Path | None, typer.Option(help="Write a JUnit XML file, for CI.", **_REPORT)]
 Markdown = Annotated[Path | None, typer.Option(help="Write a pull request comment.", **_REPORT)]
@@ -87,6 +89,9 @@ def export(  # noqa: PLR0913 - one argument an option
 @app.command()
 def check(  # noqa: PLR0913 - one argument an option
     targets: Annotated[list[str], typer.Argument(help="Artifact folders, or .onnx, .pt and .pt2 files from elsewhere; patterns too.")],
+    against: Annotated[str | None, typer.Option(help="Judge folders against this network as it is now, too.", **_AGAINST)] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="As its export was given it.", **_AGAINST)] = None,
+    weights: Annotated[str | None, typer.Option(help="As its export was given it.", **_AGAINST)] = None,
     provider: Provider = "cpu",
     ort_library: Library = None,
     golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
@@ -102,12 +107,13 @@ def check(  # noqa: PLR0913 - one argument an option
     """Check folders: digests, then each artifact against its golden cases. Check bare files: read with limits, loaded, run once."""
     answer = _Answer(reports.Files(junit, markdown, html), as_json=as_json, traceback=traceback)
     answer.prepare()
-    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout)
+    net = Against(against, tuple(inputs or ()), weights) if against else None
+    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net)
     try:
         paths = inspection.expand(targets, question)
     except LoadError as error:
         answer.give([_fault(" ".join(targets), error)])
-    with Host.start((), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
+    with Host.start(inspection.early(question), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
         asked = {one: replace(question, repro=_place(repro, one.name, paths)) for one in paths}
         outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, asked[one], progress.listen(str(one)))) for one in paths]
     answer.give(outcomes)

@@ -102,6 +102,7 @@ def _report(report: Report) -> dict[str, Any]:
     return {
         "backend": report.backend,
         "device": report.device,
+        "against": report.against,
         "outcome": report.outcome,
         "cases": dict(report.cases),
         "differences": as_json(report.differences),

@@ -66,7 +66,7 @@ def rows(one: Summary) -> Iterator[dict[str, str]]:
         if one["refused"] and figures[0] == "equal":
             figures = ("-",) * 3  # it failed for another reason
         shared = (one["format"], one["strategy"] or "-", amount, f"{one['seconds']:.1f}") if place == 0 else ("",) * 4
-        backend = "-" if told is None else told["backend"] + device
+        backend = "-" if told is None else told["backend"] + device + (f" against {told['against']}" if told["against"] else "")
         yield dict(zip(COLUMNS, (*shared[:2], backend, outcome, *figures, *shared[2:]), strict=True))
 
 

@@ -24,8 +24,8 @@ FLOORS = {
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
-    "pipeline": 11, "inspection": 12,
-    "summary": 13, "reports": 13, "__init__": 14, "cli": 15,
+    "pipeline": 11, "against": 12, "inspection": 13,
+    "summary": 14, "reports": 14, "__init__": 15, "cli": 16,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -42,6 +42,7 @@ LIGHT = (
     "blame",
     "search",
     "pipeline",
+    "against",
     "inspection",
     "summary",
     "reports",

@@ -45,6 +45,7 @@ def _plots(summary: Summary) -> list[dict[str, Any]]:
         for told in one["verdicts"]:
             for output, points in told["errors"].items():
                 label = f"{one['format']} in {told['backend']}" + (f" on {told['device']}" if told["device"] != "cpu" else "")
+                label += f" against {told['against']}" if told["against"] else ""
                 if points:
                     strips.setdefault(output, []).append({"label": label, "points": points})
     found = [_plot(output, some) for output, some in strips.items()]

@@ -7,6 +7,7 @@ def verdict(backend, outcome="passed", **changes):
     told = {
         "backend": backend,
         "device": "cpu",
+        "against": "",
         "outcome": outcome,
         "cases": {"inside": 9, "outside": 5, "dropped": 2, "sizes": 4},
         "differences": {"logits": difference(1.3), "score": difference(0.4)},

@@ -91,3 +91,27 @@ def test_every_report_holds_what_a_check_found(exportkit, folder, tmp_path):
     assert page.count("<circle") >= 3  # a point for each case
     assert "onnx in onnxruntime" in (tmp_path / "r.xml").read_text()
     assert "| onnx | exported | onnxruntime | ✅ passed |" in (tmp_path / "r.md").read_text()
+
+
+def test_an_unchanged_network_agrees_with_its_artifacts(exportkit, folder):
+    done = exportkit("check", folder, "--against", REFERENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "against centered_net.py" in " ".join(done.stdout.split())
+    assert "SHA-256 differs" not in done.stdout
+
+
+def test_code_that_drifted_from_its_artifacts_fails(exportkit, folder, tmp_path):
+    changed = REFERENCE.read_text() + "\nmodel.register_forward_hook(lambda module, inputs, output: output * 1.001)\n"
+    (tmp_path / "changed.py").write_text(changed)
+    done = exportkit("check", folder, "--against", tmp_path / "changed.py")
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "the artifacts do not compute what changed.py computes now" in told
+    assert "changed.py is not the file that was exported" in told
+    assert "passed" in told  # on the cases of its own export it is still right
+
+
+def test_a_bare_file_cannot_be_compared_with_a_network(exportkit, folder):
+    done = exportkit("check", folder / "centered_net.onnx", "--against", REFERENCE)
+    assert done.returncode == 2
+    assert "is no artifact folder: --against compares folders" in done.stderr
