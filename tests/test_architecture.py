@@ -25,7 +25,7 @@ FLOORS = {
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
     "pipeline": 11, "against": 12, "inspection": 13,
-    "summary": 14, "reports": 14, "__init__": 15, "cli": 16,
+    "summary": 14, "reports": 14, "__init__": 15, "cli": 16, "pytest_plugin": 16,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -48,6 +48,7 @@ LIGHT = (
     "reports",
     "wording",
     "cli",
+    "pytest_plugin",
     "__init__",
     "doctor",
 )
