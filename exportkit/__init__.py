@@ -110,17 +110,28 @@ def export(  # noqa: PLR0913 - one argument an option
         return pipeline.export(request, server, given=Given(net, example_inputs, dynamic_shapes, check_inputs))
 
 
-def check(folder: str | Path, *, provider: str = "cpu", ort_library: str | None = None, repro: str | None = None) -> Verdict:
+def check(
+    folder: str | Path,
+    *,
+    against: str | None = None,
+    provider: str = "cpu",
+    ort_library: str | None = None,
+    repro: str | None = None,
+) -> Verdict:
     """Checks an artifact folder: digests, then parity of every artifact with its golden cases.
 
     Args:
+        against: "net.py", ...: judges the artifacts against this network as it is now, too.
         repro: a folder for the node that makes ONNX fail, alone and ready to run.
 
     Raises:
         StoreError: a file is missing, extra or changed.
+        ExportKitError: the network of `against` cannot be used.
     """
     from exportkit import pipeline
-    from exportkit.worker import Host
+    from exportkit.against import Against, judge
+    from exportkit.worker import Host, Limits
 
-    with Host.start(()) as server:
-        return pipeline.check(Path(folder), server, provider, ort_library, repro=repro)
+    with Host.start(pipeline.PRELOAD if against else ()) as server:
+        found = pipeline.check(Path(folder), server, provider, ort_library, repro=repro)
+        return judge(found, Against(against), server, provider, ort_library, Limits(), lambda _: None) if against else found

@@ -5,13 +5,14 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NoReturn, Self
 
 import typer
 
-from exportkit import __version__, inspection, pipeline, plugins
+from exportkit import __version__, inspection, pipeline, plugins, reports
+from exportkit.against import Against
 from exportkit.errors import ExportKitError, LoadError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
@@ -29,6 +30,11 @@ Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto
 Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
+_AGAINST: Any = {"rich_help_panel": "Drift"}
+_REPORT: Any = {"metavar": "FILE", "rich_help_panel": "Reports"}
+Junit = Annotated[Path | None, typer.Option(help="Write a JUnit XML file, for CI.", **_REPORT)]
+Markdown = Annotated[Path | None, typer.Option(help="Write a pull request comment.", **_REPORT)]
+Html = Annotated[Path | None, typer.Option(help="Write one page with plots; it needs no network.", **_REPORT)]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show the network's own traceback with an error.")]
 
 
@@ -53,10 +59,15 @@ def export(  # noqa: PLR0913 - one argument an option
     search: Annotated[float, typer.Option(help="Search each proven artifact for so many seconds for a case on which it fails.")] = 0.0,
     cases: Annotated[list[str] | None, typer.Option("--case", help="Try this drawn case, too, as a search prints it.")] = None,
     repro: Repro = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
 ) -> None:
     """Export networks and prove each artifact equal to eager PyTorch."""
+    answer = _Answer(reports.Files(junit, markdown, html), as_json=as_json, traceback=traceback)
+    answer.prepare()
     requests = [
         Request(
             net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
@@ -72,32 +83,40 @@ def export(  # noqa: PLR0913 - one argument an option
     )
     with Host.start(early, late) as server, _Progress(quiet=as_json) as progress, ThreadPoolExecutor(max(jobs, 1)) as pool:
         outcomes = list(pool.map(lambda one: _attempt(one, server, progress), requests))
-    _print(outcomes, as_json=as_json, traceback=traceback)
+    answer.give(outcomes)
 
 
 @app.command()
-def check(
+def check(  # noqa: PLR0913 - one argument an option
     targets: Annotated[list[str], typer.Argument(help="Artifact folders, or .onnx, .pt and .pt2 files from elsewhere; patterns too.")],
+    against: Annotated[str | None, typer.Option(help="Judge folders against this network as it is now, too.", **_AGAINST)] = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", help="As its export was given it.", **_AGAINST)] = None,
+    weights: Annotated[str | None, typer.Option(help="As its export was given it.", **_AGAINST)] = None,
     provider: Provider = "cpu",
     ort_library: Library = None,
     golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
     expect_digest: Annotated[str | None, typer.Option(help="SHA-256 of the folder's manifest.json, or of the bare file.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12.")] = None,
     repro: Repro = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    html: Html = None,
     as_json: JsonFlag = False,
     traceback: Traceback = False,
 ) -> None:
     """Check folders: digests, then each artifact against its golden cases. Check bare files: read with limits, loaded, run once."""
-    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout)
+    answer = _Answer(reports.Files(junit, markdown, html), as_json=as_json, traceback=traceback)
+    answer.prepare()
+    net = Against(against, tuple(inputs or ()), weights) if against else None
+    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net)
     try:
         paths = inspection.expand(targets, question)
     except LoadError as error:
-        _print([_fault(" ".join(targets), error)], as_json=as_json, traceback=traceback)
-        return
-    with Host.start((), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
+        answer.give([_fault(" ".join(targets), error)])
+    with Host.start(inspection.early(question), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
         asked = {one: replace(question, repro=_place(repro, one.name, paths)) for one in paths}
         outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, asked[one], progress.listen(str(one)))) for one in paths]
-    _print(outcomes, as_json=as_json, traceback=traceback)
+    answer.give(outcomes)
 
 
 @app.command()
@@ -207,22 +226,47 @@ def _fault(target: str, error: ExportKitError) -> dict[str, Any]:
     return {"target": target, "error": fault, "details": details, "outcome": error.outcome, "exit_code": error.exit_code}
 
 
-def _print(outcomes: list[dict[str, Any]], *, as_json: bool, traceback: bool) -> None:
-    if as_json:
-        for one in outcomes:
-            if not traceback:
-                one.pop("details", None)
-        typer.echo(plugins.load("reporters", "json").render(outcomes if len(outcomes) > 1 else outcomes[0]))
-    else:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a command says at its end: on stdout, and in the files that it was asked for."""
+
+    files: reports.Files
+    as_json: bool
+    traceback: bool
+
+    def prepare(self) -> None:
+        """Ends the command at once where a report could not be written."""
+        try:
+            self.files.prepare()
+        except ExportKitError as error:
+            self._refuse(error)
+
+    def give(self, outcomes: list[dict[str, Any]]) -> NoReturn:
+        """Prints, writes the reports, and ends the command with the worst outcome's code."""
+        if self.as_json:
+            shown = [{key: value for key, value in one.items() if self.traceback or key != "details"} for one in outcomes]
+            typer.echo(plugins.load("reporters", "json").render(shown if len(shown) > 1 else shown[0]))
+        else:
+            self._print(outcomes)
+        try:
+            self.files.write(outcomes)
+        except ExportKitError as error:
+            self._refuse(error)
+        raise typer.Exit(max(one["exit_code"] for one in outcomes))
+
+    def _print(self, outcomes: list[dict[str, Any]]) -> None:
         text = plugins.load("reporters", "text")
         for one in outcomes:
             if "error" in one:
-                typer.echo(_error(one, traceback=traceback), err=True)
+                typer.echo(_error(one, traceback=self.traceback), err=True)
             elif len(outcomes) == 1 or one["exit_code"]:
                 typer.echo(text.render(one, colour=sys.stdout.isatty(), width=_width()))
         if len(outcomes) > 1:
             typer.echo(text.render_many(outcomes, colour=sys.stdout.isatty(), width=_width()))
-    raise typer.Exit(max(one["exit_code"] for one in outcomes))
+
+    def _refuse(self, error: ExportKitError) -> NoReturn:
+        typer.echo(_error(_fault("", error), traceback=self.traceback), err=True)
+        raise typer.Exit(error.exit_code)
 
 
 def _error(outcome: dict[str, Any], *, traceback: bool) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exportkit import manifest, pipeline, store
+from exportkit import against, manifest, pipeline, store
+from exportkit.against import Against
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.messages import Screened
@@ -44,6 +45,7 @@ class Question:
         expect_digest: SHA-256 of the folder's manifest, of a bare file itself.
         timeout: wall seconds that one step may take; None for the usual.
         repro: a folder for the node that makes the ONNX of a folder fail; None for none.
+        against: a network that a folder must agree with, too; None for none.
     """
 
     provider: str = "cpu"
@@ -52,6 +54,7 @@ class Question:
     expect_digest: str | None = None
     timeout: float | None = None
     repro: str | None = None
+    against: Against | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ def expand(targets: Sequence[str], question: Question) -> list[Path]:
     return found
 
 
+def early(question: Question) -> tuple[str, ...]:
+    """Lists what a server should import before anything is asked of it."""
+    return () if question.against is None else pipeline.PRELOAD
+
+
 def idle(targets: Sequence[Path]) -> tuple[str, ...]:
     """Lists what a server should import while nothing is asked of it."""
     files = [one for one in targets if one.suffix == ".onnx" and not one.is_dir()]
@@ -114,7 +122,12 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
     if target.is_dir():
         _compare_digest(target / store.MANIFEST, question.expect_digest)
         limits = Limits(question.timeout) if question.timeout else Limits()
-        return pipeline.check(target, server, question.provider, question.ort_library, limits, listen, question.repro)
+        found = pipeline.check(target, server, question.provider, question.ort_library, limits, listen, question.repro)
+        if question.against is None:
+            return found
+        return against.judge(found, question.against, server, question.provider, question.ort_library, limits, listen)
+    if question.against is not None:
+        raise LoadError("is no artifact folder: --against compares folders", where=str(target), todo="Name a folder, or leave it out.")
     try:
         return _inspect(target, server, question)
     except RejectedError as error:

@@ -123,7 +123,8 @@ def _format(made: Made) -> dict[str, Any]:
         "earlier": [{"strategy": strategy, "reason": reason} for strategy, reason in made.earlier],
         "outcome": made.outcome,
         "reports": [
-            {key: value for key, value in as_json(report).items() if key not in ("artifact", "network")} | {"outcome": report.outcome}
+            {key: value for key, value in as_json(report).items() if key not in ("artifact", "network", "against")}
+            | {"outcome": report.outcome}
             for report in made.reports
         ],
     }

@@ -14,7 +14,7 @@ from exportkit.attempts import Bench
 from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
 from exportkit.messages import Evidence, Scene, Survey
-from exportkit.spec import Finding, Network, Report
+from exportkit.spec import Case, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -75,6 +75,7 @@ class Verdict:
 
     Attributes:
         folder: where the artifacts are; None where nothing was published.
+        cases: what was compared, inside and outside the domain.
         exit_code: 0 all proven and published, 1 a format failed or is undetermined.
         seconds: wall seconds, in all, by format, and by step ("survey", "references", "making onnx", "judging onnx"), which overlap.
     """
@@ -85,6 +86,7 @@ class Verdict:
     folder: Path | None
     exit_code: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cases: tuple[Case, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -105,7 +107,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     runtimes.refuse_target(request.target, request.opset)
     limits = Limits(request.timeout, request.memory)
     provider, ort_library = choose_provider(request.provider, server, limits), find_library(request.ort_library)
-    loaded, holder = _hold(request, server, limits, listen, given)
+    loaded, holder = hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
         work = staging.folder / ".work"
         (work / "cases").mkdir(parents=True)
@@ -114,18 +116,13 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         survey = replace(survey, cases=(*survey.cases, *search.read(request.cases, survey.symbols)))
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         spent = {"survey": time.monotonic() - started}
-        evidence = lanes.submit(_reference, server, holder, survey, work / "cases", limits, listen, spent)
+        evidence = lanes.submit(reference, server, holder, survey, work / "cases", limits, listen, spent)
         bench = Bench(
             server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent, request.repro,
         )  # fmt: skip
         made = _make(bench, lanes, request.formats, network)
         proof = evidence.result()
-        if proof.digest != survey.digest:
-            raise ExportError(
-                "forward is stateful: a fresh copy of the network gives another result on the same inputs",
-                where=loaded.network.source.file,
-                todo="Keep all state that changes the result in the inputs and outputs.",
-            )
+        refuse_state(survey, proof, network)
         network = replace(network, outputs=proof.outputs)
         if request.search:
             look = search.Search(
@@ -135,7 +132,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent
-        verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds)
+        verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds, proof.trial.cases)
         if len(good) == len(made):
             return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
         if good and request.keep_partial:
@@ -169,6 +166,7 @@ def check(
     try:
         network = manifest.read_network(data["network"])
         artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
+        cases = tuple(Case(**one) for one in data["evidence"]["cases"] if one["name"] not in data["evidence"]["left_out"])
         named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
@@ -188,7 +186,7 @@ def check(
             reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
-    return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started})
+    return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
 
 
 def _blamed(
@@ -210,13 +208,33 @@ def _blamed(
     return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])
 
 
-def _hold(request: Request, server: Host, limits: Limits, listen: Listener, given: Any) -> tuple[Any, Host]:
-    """Loads the network into a holder: a fork of the server, or of this process where the caller gave an object."""
+def hold(
+    request: Request, server: Host, limits: Limits, listen: Listener, given: Any = None, idle: Sequence[str] = EXPORTING
+) -> tuple[Any, Host]:
+    """Loads the network into a holder: a fork of the server, or of this process where the caller gave an object.
+
+    Args:
+        idle: what the holder imports while nothing is asked of it.
+    """
     stage = f"loading {request.net}"
     if given is not None:
         return Host.fork_caller("exportkit.load:hold_object", given, request.name, limits=limits, stage=stage, on_event=listen)
     call = ("exportkit.load:hold", request.net, request.inputs, request.weights, request.name)
-    return server.hold(*call, limits=limits, stage=stage, on_event=listen, idle=EXPORTING)
+    return server.hold(*call, limits=limits, stage=stage, on_event=listen, idle=idle)
+
+
+def refuse_state(survey: Survey, proof: Evidence, network: Network) -> None:
+    """Refuses a network of which one copy gives another result than the next.
+
+    Raises:
+        ExportError: it does.
+    """
+    if proof.digest != survey.digest:
+        raise ExportError(
+            "forward is stateful: a fresh copy of the network gives another result on the same inputs",
+            where=network.source.file,
+            todo="Keep all state that changes the result in the inputs and outputs.",
+        )
 
 
 def choose_provider(provider: str, server: Host, limits: Limits) -> str:
@@ -242,7 +260,7 @@ def find_library(file: str | None) -> str | None:
     return str(Path(file).absolute())
 
 
-def _reference(
+def reference(
     server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener, spent: dict[str, float]
 ) -> Evidence:
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server."""

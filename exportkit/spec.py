@@ -148,6 +148,7 @@ class Report:
         differences: output -> {"max_abs": ..., "max_rel": ..., "times_eager_rms": ..., "times_eager_max": ...}.
         cases: how many ran inside and outside the domain, at how many sizes the export never saw, and how many were dropped.
         facts: what the backend told: providers, placement.
+        against: the network's file that a published artifact was compared with later; "" for the cases of its own export.
     """
 
     network: str
@@ -160,6 +161,7 @@ class Report:
     differences: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cases: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    against: str = ""
 
     @property
     def outcome(self) -> Outcome:

@@ -50,7 +50,7 @@ class Staging:
         Raises:
             StoreError: the disk is full or does not take the files; the target stays as it was.
         """
-        with _in_words(self.target):
+        with in_words(self.target):
             files = {name: describe(self.folder / name) for name in _listed(self.folder)}
             _write(self.folder / RUN, run)
             _write(self.folder / MANIFEST, {"schema": SCHEMA_VERSION, "files": files, **manifest})
@@ -85,7 +85,7 @@ def stage(parent: Path, name: str) -> Iterator[Staging]:
         raise StoreError(f"{name!r} is no name for an artifact folder", todo="Give another with --name.")
     parent = parent.absolute()
     target = parent / name
-    with _in_words(target):
+    with in_words(target):
         made = _make_parents(parent)
         _refuse_foreign(target)
         with _locked(parent):  # nobody looks for dead stagings between the folder's making and its lock
@@ -94,7 +94,7 @@ def stage(parent: Path, name: str) -> Iterator[Staging]:
             owned = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(owned, fcntl.LOCK_EX)  # while it is held, no other export takes the folder for a dead one's
     try:
-        with _in_words(target):
+        with in_words(target):
             yield Staging(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -231,7 +231,12 @@ def _locked(parent: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _in_words(target: Path) -> Iterator[None]:
+def in_words(target: Path) -> Iterator[None]:
+    """Says what an OSError of this block means for a target.
+
+    Raises:
+        StoreError: in place of the OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -10,6 +10,8 @@ from exportkit.manifest import Made, as_json
 from exportkit.pipeline import Verdict
 from exportkit.spec import Measurement, Network, Report
 
+_ERRORS = ("largest error / eager's", "unequal elements")  # what is measured in every case
+
 
 def summarise(verdict: Verdict | Inspection, *, command: str = "") -> dict[str, Any]:
     """Turns a verdict, or what was found of a bare file, into the reporters' summary.
@@ -26,6 +28,7 @@ def summarise(verdict: Verdict | Inspection, *, command: str = "") -> dict[str, 
         "network": _network(verdict.network),
         "folder": str(verdict.folder) if verdict.folder else None,
         "formats": [_format(one, verdict.folder) for one in verdict.made],
+        "cases": [{"name": case.name, "kind": case.kind, "domain": case.domain, "sizes": dict(case.sizes)} for case in verdict.cases],
         "findings": as_json(list(verdict.findings)),
         "outcome": verdict.outcome,
         "exit_code": verdict.exit_code,
@@ -86,6 +89,7 @@ def _format(made: Made, folder: Path | None) -> dict[str, Any]:
         "strategy": artifact.strategy if artifact else None,
         "earlier": [{"strategy": strategy, "reason": reason} for strategy, reason in made.earlier],
         "files": files,
+        "facts": as_json(artifact.facts) if artifact else {},
         "verdicts": [_report(report) for report in made.reports],
         "findings": [],
         "outcome": made.outcome,
@@ -98,14 +102,26 @@ def _report(report: Report) -> dict[str, Any]:
     return {
         "backend": report.backend,
         "device": report.device,
+        "against": report.against,
         "outcome": report.outcome,
         "cases": dict(report.cases),
         "differences": as_json(report.differences),
+        "errors": _errors(report),
         "undetermined": list(report.undetermined),
         "findings": as_json(list(report.findings)),
         "failures": _failures(report),
         "facts": as_json(report.facts),
     }
+
+
+def _errors(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Tells each output's error in each case: a multiple of eager's own rounding error, or the number of unequal integers or booleans."""
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in report.differences}
+    for one in report.measurements:
+        if one.metric in _ERRORS:
+            point = {"case": one.case, "metric": one.metric, "value": one.value, "limit": one.limit, "passed": one.passed}
+            told.setdefault(one.output, []).append(point)
+    return told
 
 
 def _failures(report: Report) -> Sequence[dict[str, Any]]:

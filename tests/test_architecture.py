@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0, "spec": 0, "messages": 1, "runtimes": 1,
-    "plugins": 1, "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
+    "plugins": 1, "wording": 1,
+    "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
     "recurrent": 1, "patches": 2,
     "simplify": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "results": 2, "signature": 2,
@@ -24,8 +25,8 @@ FLOORS = {
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
-    "pipeline": 11, "inspection": 12,
-    "summary": 13, "__init__": 14, "cli": 15,
+    "pipeline": 11, "against": 12, "inspection": 13,
+    "summary": 14, "reports": 14, "__init__": 15, "cli": 16, "pytest_plugin": 16,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -42,9 +43,13 @@ LIGHT = (
     "blame",
     "search",
     "pipeline",
+    "against",
     "inspection",
     "summary",
+    "reports",
+    "wording",
     "cli",
+    "pytest_plugin",
     "__init__",
     "doctor",
 )

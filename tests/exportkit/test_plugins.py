@@ -36,7 +36,7 @@ def test_a_misspelt_name_gets_the_near_one_first_and_the_others_after_it():
 def test_a_name_like_no_other_gets_the_list():
     with pytest.raises(PluginError) as told:
         plugins.load("reporters", "zzz")
-    assert told.value.todo == "The reporters are: json, text."
+    assert told.value.todo == "The reporters are: html, json, junit, markdown, text."
 
 
 @pytest.fixture

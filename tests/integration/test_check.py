@@ -81,3 +81,37 @@ def test_garbage_in_place_of_the_artifact_fails(exportkit, folder):
     done = exportkit("check", folder)
     assert done.returncode == 1
     assert "onnxruntime" in done.stdout
+
+
+def test_every_report_holds_what_a_check_found(exportkit, folder, tmp_path):
+    done = exportkit("check", folder, "--junit", "r.xml", "--markdown", "r.md", "--html", "r.html")
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (tmp_path / "r.html").read_text()
+    assert "Operators of onnx" in page
+    assert page.count("<circle") >= 3  # a point for each case
+    assert "onnx in onnxruntime" in (tmp_path / "r.xml").read_text()
+    assert "| onnx | exported | onnxruntime | ✅ passed |" in (tmp_path / "r.md").read_text()
+
+
+def test_an_unchanged_network_agrees_with_its_artifacts(exportkit, folder):
+    done = exportkit("check", folder, "--against", REFERENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "against centered_net.py" in " ".join(done.stdout.split())
+    assert "SHA-256 differs" not in done.stdout
+
+
+def test_code_that_drifted_from_its_artifacts_fails(exportkit, folder, tmp_path):
+    changed = REFERENCE.read_text() + "\nmodel.register_forward_hook(lambda module, inputs, output: output * 1.001)\n"
+    (tmp_path / "changed.py").write_text(changed)
+    done = exportkit("check", folder, "--against", tmp_path / "changed.py")
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "the artifacts do not compute what changed.py computes now" in told
+    assert "changed.py is not the file that was exported" in told
+    assert "passed" in told  # on the cases of its own export it is still right
+
+
+def test_a_bare_file_cannot_be_compared_with_a_network(exportkit, folder):
+    done = exportkit("check", folder / "centered_net.onnx", "--against", REFERENCE)
+    assert done.returncode == 2
+    assert "is no artifact folder: --against compares folders" in done.stderr

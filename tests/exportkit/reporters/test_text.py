@@ -3,95 +3,18 @@
 import copy
 import re
 
+import canned
 import pytest
+from canned import difference, fail_onnx, verdict
 
 from exportkit import plugins
 
 TEXT = plugins.load("reporters", "text")
 
 
-def verdict(backend, outcome="passed", **changes):
-    told = {
-        "backend": backend,
-        "device": "cpu",
-        "outcome": outcome,
-        "cases": {"inside": 9, "outside": 5, "dropped": 2, "sizes": 4},
-        "differences": {"logits": difference(1.3), "score": difference(0.4)},
-        "undetermined": [],
-        "findings": [],
-        "failures": [],
-    }
-    return told | changes
-
-
-def difference(times, rms=None):
-    return {
-        "max_abs": 3.1e-7,
-        "max_rel": 2.2e-6,
-        "times_eager_rms": rms or times / 2,
-        "times_eager_max": times,
-        "limit_rms": 3.0,
-        "limit_max": 5.0,
-    }
-
-
-def made(name, file, backend, outcome="passed", **changes):
-    told = {
-        "format": name,
-        "strategy": "exported",
-        "earlier": [],
-        "files": [{"name": file, "size": 5 << 20}],
-        "verdicts": [verdict(backend, outcome)],
-        "findings": [],
-        "outcome": outcome,
-        "seconds": 2.345,
-        "refused": None,
-    }
-    return told | changes
-
-
 @pytest.fixture
 def summary():
-    return copy.deepcopy(
-        {
-            "network": {
-                "name": "tagger",
-                "file": "net.py",
-                "object": "tagger",
-                "parameters": 1234567,
-                "inputs": [{"name": "x", "dtype": "float32", "shape": ["batch", "time", 64]}],
-                "outputs": [
-                    {"name": "logits", "dtype": "float32", "shape": ["batch", "time", 9]},
-                    {"name": "score", "dtype": "float32", "shape": ["batch"]},
-                ],
-                "symbols": [
-                    {"name": "batch", "places": [["x", 0, 0]], "size": 2, "step": 1, "low": 1, "high": None, "declared": True},
-                    {"name": "time", "places": [["x", 1, 0]], "size": 32, "step": 8, "low": 8, "high": 512, "declared": False},
-                ],
-                "fixed": ["x axis 2 = 64"],
-            },
-            "folder": "artifacts/tagger",
-            "formats": [
-                made("torchscript", "tagger.pt", "torchscript"),
-                made("pt2", "tagger.pt2", "pt2"),
-                made("onnx", "tagger.onnx", "onnxruntime"),
-            ],
-            "findings": [],
-            "outcome": "passed",
-            "exit_code": 0,
-            "seconds": {"total": 12.34},
-            "next": [],
-        }
-    )
-
-
-def fail_onnx(summary):
-    summary["formats"][2] = made(
-        "onnx", "tagger.onnx", "onnxruntime", "failed", files=[], verdicts=[], strategy=None,
-        refused="exported: net.py:12: the loop runs over a size",
-    )  # fmt: skip
-    summary |= {"outcome": "failed", "exit_code": 1, "folder": None, "next": ["exportkit export net.py --format torchscript,pt2"]}
-    return summary
+    return canned.summary()
 
 
 def test_a_usual_verdict_reads_like_this(summary):
