@@ -1,6 +1,9 @@
 """What a browser is given of a verdict; how the page looks is for eyes."""
 
+import html
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import canned
@@ -117,3 +120,25 @@ def test_readers_of_any_kind_find_their_way():
     assert [tag for tag, _ in page.tags].count("h1") == 1
     assert all("scope" in one for tag, one in page.tags if tag == "th")
     assert "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_nothing_is_wider_than_the_window(tmp_path, width):
+    summary = canned.summary()
+    summary["network"]["name"] = "n" * 300
+    summary["findings"] = [{"severity": "error", "code": "e", "text": "x" * 500, "where": "y" * 300}]
+    summary["formats"][0]["verdicts"][0]["errors"] = {"o" * 300: canned.points(81.0)}
+    page = HTML.render([summary, canned.fail_onnx(canned.summary()), canned.could_not_run(), canned.bare_file()])
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page).replace("<details>", "<details open>")
+    # A window is 500 pixels wide at least, a frame as narrow as it is told.
+    frame = f'<iframe width="{width}" height="900" style="border: 0" srcdoc="{html.escape(page)}"></iframe>'
+    size = "[frames[0].innerWidth, root.clientWidth, root.scrollWidth].join()"
+    measure = f"onload = () => {{ const root = frames[0].document.documentElement; document.title = {size} }}"
+    (tmp_path / "page.html").write_text(f"<title></title>{frame}<script>{measure}</script>")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = ["chromium", *options, "--dump-dom", (tmp_path / "page.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    window, visible, content = map(int, re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout).groups())
+    assert window == width
+    assert content == visible
