@@ -59,6 +59,7 @@ def survey(live: Live) -> Survey:
         later = (_outputs(live, live.example, seed=2)[1] for _ in range(min(_REPEATS, int(_SECONDS_REPEATING / max(seconds, 1e-3)))))
         second = next((run for run in (second, *later) if _different(first, run)), second)
     findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
+    _refuse_layout(live, first)
     report("finding the dimensions that vary")
     found = find_symbols(live, seconds)
     outputs = tuple(TensorSpec(name, str(value.dtype), value.shape) for name, value in first.items())
@@ -280,7 +281,17 @@ def _arrays(result: Any) -> Arrays:
 def _close(oracle: NDArray[Any], eager: NDArray[Any], *, narrow: bool) -> bool:
     if oracle.shape != eager.shape:
         return False
-    return not _unstable(Sample("", eager, oracle, (eager,)), narrow=narrow)
+    error, size = _gap(oracle, eager)
+    return error <= evidence.cap(str(eager.dtype), narrow=narrow) * size
+
+
+def _gap(oracle: NDArray[Any], run: NDArray[Any]) -> tuple[float, float]:
+    """Returns the root mean square error of a run, and of the values, over the elements that are finite in both."""
+    a, b = evidence.widen(oracle), evidence.widen(run)
+    both = np.isfinite(a) & np.isfinite(b)
+    if not both.any():
+        return 0.0, 0.0
+    return float(np.sqrt(np.mean((b[both] - a[both]) ** 2))), float(np.sqrt(np.mean(a[both] ** 2)))
 
 
 def _unstable(one: Sample, *, narrow: bool) -> bool:
@@ -292,16 +303,11 @@ def _unstable(one: Sample, *, narrow: bool) -> bool:
         return False
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
-    oracle = evidence.widen(one.oracle)
-    finite = np.isfinite(oracle)
-    size, errors = 0.0, [0.0]
-    for run in map(evidence.widen, one.perturbed):
-        both = finite & np.isfinite(run)
-        if both.any():
-            size = float(np.sqrt(np.mean(oracle[both] ** 2)))
-            errors.append(float(np.sqrt(np.mean((run[both] - oracle[both]) ** 2))))
+    gaps = [_gap(one.oracle, run) for run in one.perturbed]
+    errors, size = [error for error, _ in gaps], max((size for _, size in gaps), default=0.0)
     limit = evidence.cap(str(one.eager.dtype), narrow=narrow) * size
-    return max(errors) > limit and max(errors) > min(_FLIP * limit, _FLIP**2 * min(errors[1:], default=0.0))
+    worst = max(errors, default=0.0)
+    return worst > limit and worst > min(_FLIP * limit, _FLIP**2 * min(errors))
 
 
 def _perturbed(live: Live, inputs: Mapping[str, torch.Tensor], seed: int, bit: int) -> Arrays | None:
@@ -334,7 +340,10 @@ def _outputs(live: Live, inputs: Mapping[str, torch.Tensor], seed: int) -> tuple
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the generator that a network would use
     with torch.no_grad():
-        result = live.call(inputs)
+        return _named(live, live.call(inputs))
+
+
+def _named(live: Live, result: Any) -> tuple[Tree, Arrays]:
     tree, leaves = flatten(result, frozenset(spec.name for spec in live.network.inputs))
     return tree, {name: to_numpy(value) for name, value in leaves.items()}
 
@@ -382,6 +391,37 @@ def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str])
         return []
     text = f"forward changes {', '.join(changed[:3])} without altering a later output; the artifacts hold it as it was"
     return [Finding("note", "state-frozen", text)]
+
+
+def _refuse_layout(live: Live, first: Arrays) -> None:
+    """Refuses a result that hangs on an input's strides, which no artifact knows."""
+
+    def moved(other: Arrays | None) -> list[str]:
+        floats = [name for name, value in first.items() if not evidence.is_exact(str(value.dtype))]
+        return [name for name in floats if other is not None and not _repeats(first[name], other.get(name), narrow=True)]
+
+    positional, keywords = live.arguments({name: _strided(value) for name, value in live.example.items()})
+    try:
+        with torch.no_grad():
+            _, other = _named(live, live.module(*positional, **keywords))
+    except Exception:  # noqa: BLE001 - eager itself wants another layout, and says so to whoever calls it
+        return
+    different = moved(other)
+    if different and not any(moved(_perturbed(live, live.example, seed, bit=0)) for seed in range(_HALF_ULP_RUNS)):
+        raise ExportError(
+            f"forward depends on the memory layout of its inputs: {different[0]} is another for the same values with other strides",
+            where=live.network.source.file,
+            todo="Decide by values and sizes; stride(), is_contiguous() and storage offsets are in no artifact.",
+        )
+
+
+def _strided(value: torch.Tensor) -> torch.Tensor:
+    """Copies a tensor to every second place of a buffer."""
+    if not value.ndim or value.layout != torch.strided:
+        return value.clone()
+    buffer = value.new_zeros((*value.shape[:-1], 2 * value.shape[-1]))
+    buffer[..., ::2] = value
+    return buffer[..., ::2]
 
 
 def _different(first: Arrays, second: Arrays) -> list[str]:

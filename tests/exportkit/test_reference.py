@@ -41,6 +41,22 @@ def test_a_counter_that_takes_effect_later_is_waited_for():
         reference.survey(live(EveryTenth(), torch.ones(2, 3)))
 
 
+class ByStrides(nn.Module):
+    def forward(self, x):
+        return x * 2 if x.is_contiguous() else x * 3
+
+
+class WantsContiguous(nn.Module):
+    def forward(self, x):
+        return x.view(-1) * 2
+
+
+def test_a_result_that_hangs_on_strides_is_refused():
+    with pytest.raises(ExportError, match="memory layout"):
+        reference.survey(live(ByStrides(), torch.ones(2, 3)))
+    reference.survey(live(WantsContiguous(), torch.ones(2, 3)))
+
+
 class Seldom(nn.Module):
     draws = 0
 
