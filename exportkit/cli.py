@@ -13,6 +13,7 @@ import typer
 
 from exportkit import __version__, inspection, pipeline, plugins, reports
 from exportkit.against import Against
+from exportkit.baseline import SLOWER
 from exportkit.errors import ExportKitError, LoadError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
@@ -94,6 +95,10 @@ def check(  # noqa: PLR0913 - one argument an option
     weights: Annotated[str | None, typer.Option(help="As its export was given it.", **_AGAINST)] = None,
     provider: Provider = "cpu",
     ort_library: Library = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Say what changed since this baseline, or since the one in this folder.", **_AGAINST)
+    ] = None,
+    slower: Annotated[float, typer.Option(help="So many times the baseline's run is a failure.", **_AGAINST)] = SLOWER,
     golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
     expect_digest: Annotated[str | None, typer.Option(help="SHA-256 of the folder's manifest.json, or of the bare file.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12.")] = None,
@@ -108,7 +113,7 @@ def check(  # noqa: PLR0913 - one argument an option
     answer = _Answer(reports.Files(junit, markdown, html), as_json=as_json, traceback=traceback)
     answer.prepare()
     net = Against(against, tuple(inputs or ()), weights) if against else None
-    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net)
+    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net, baseline=baseline, slower=slower)
     try:
         paths = inspection.expand(targets, question)
     except LoadError as error:
@@ -117,6 +122,28 @@ def check(  # noqa: PLR0913 - one argument an option
         asked = {one: replace(question, repro=_place(repro, one.name, paths)) for one in paths}
         outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, asked[one], progress.listen(str(one)))) for one in paths]
     answer.give(outcomes)
+
+
+@app.command("baseline")
+def write_baseline(
+    folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
+    to: Annotated[Path, typer.Option(help="The folder for the baselines, one small text file each.")] = Path("baselines"),
+    provider: Provider = "cpu",
+    ort_library: Library = None,
+    timeout: Timeout = 300.0,
+    traceback: Traceback = False,
+) -> None:
+    """Check folders, and write what they hold into small text files for `check --baseline` to compare with."""
+    question = inspection.Question(provider, ort_library, timeout=timeout)
+    with Host.start((), inspection.idle(folders)) as server, _Progress(quiet=False) as progress:
+        outcomes = [
+            _told(str(one), lambda one=one: inspection.record(one, to, server, question, progress.listen(str(one)))) for one in folders
+        ]
+    for one in outcomes:
+        if not one["exit_code"]:
+            typer.echo(one["findings"][-1]["text"])
+    if bad := [one for one in outcomes if one["exit_code"]]:
+        _Answer(reports.Files(), as_json=False, traceback=traceback).give(bad)
 
 
 @app.command()

@@ -5,12 +5,13 @@ import hashlib
 import stat
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import against, manifest, pipeline, store
+from exportkit import against, baseline, manifest, pipeline, store
 from exportkit.against import Against
+from exportkit.baseline import SLOWER
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.messages import Screened
@@ -46,6 +47,8 @@ class Question:
         timeout: wall seconds that one step may take; None for the usual.
         repro: a folder for the node that makes the ONNX of a folder fail; None for none.
         against: a network that a folder must agree with, too; None for none.
+        baseline: what a folder's artifacts were, or a folder of such files; None for none.
+        slower: so many times the baseline's run is a failure.
     """
 
     provider: str = "cpu"
@@ -55,6 +58,8 @@ class Question:
     timeout: float | None = None
     repro: str | None = None
     against: Against | None = None
+    baseline: Path | None = None
+    slower: float = SLOWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +128,36 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
         _compare_digest(target / store.MANIFEST, question.expect_digest)
         limits = Limits(question.timeout) if question.timeout else Limits()
         found = pipeline.check(target, server, question.provider, question.ort_library, limits, listen, question.repro)
+        if question.baseline:
+            provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
+            found = baseline.check(found, question.baseline, question.slower, server, provider, library, limits)
         if question.against is None:
             return found
         return against.judge(found, question.against, server, question.provider, question.ort_library, limits, listen)
-    if question.against is not None:
-        raise LoadError("is no artifact folder: --against compares folders", where=str(target), todo="Name a folder, or leave it out.")
+    for option in ("against", "baseline"):
+        if getattr(question, option) is not None:
+            what = f"is no artifact folder: --{option} compares folders"
+            raise LoadError(what, where=str(target), todo="Name a folder, or leave it out.")
     try:
         return _inspect(target, server, question)
     except RejectedError as error:
         raise RejectedError(_one_line(error.what), where=str(target), todo=error.todo) from error
+
+
+def record(folder: Path, to: Path, server: Host, question: Question, listen: Listener) -> Verdict:
+    """Checks a folder, and writes its baseline where it passes.
+
+    Raises:
+        ExportKitError: it cannot be checked, or the file cannot be written.
+    """
+    limits = Limits(question.timeout) if question.timeout else Limits()
+    verdict = pipeline.check(folder, server, question.provider, question.ort_library, limits, listen)
+    if verdict.exit_code:
+        return verdict
+    provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
+    file, changed = baseline.record(verdict, to, server, provider, library, limits)
+    told = Finding("note", "baseline", f"{file} is written" if changed else f"{file} stays as it is: nothing changed")
+    return replace(verdict, findings=(*verdict.findings, told))
 
 
 def _inspect(file: Path, server: Host, question: Question) -> Verdict | Inspection:

@@ -50,7 +50,7 @@ def judge_all(
         if artifact.format not in plugins.load("backends", name).formats:
             continue
         report(f"loading {artifact.files[0]} in {name}")
-        session = _load(folder, artifact, network, name, device, ort_library)
+        session = load(folder, artifact, network, name, device, ort_library)
         verdict = judge(session, artifact, network, name, device, trial)
         if probing and verdict.outcome.startswith("passed"):
             found = probe(session, artifact, network, name, trial)
@@ -84,7 +84,7 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
     failures: dict[str, str] = {}
     for number, case in enumerate(inside):
         report(f"checking {artifact.files[0]} in {backend}, case {number + 1} of {len(inside)}")
-        arrays = _read(trial.arrays, case.name)
+        arrays = read(trial.arrays, case.name)
         try:
             outputs = session({spec.name: arrays[f"input/{spec.name}"] for spec in network.inputs})
             results.append((case, {**arrays, **{f"result/{name}": value for name, value in zip(names, outputs, strict=True)}}))
@@ -105,13 +105,13 @@ def probe(session: Session, artifact: Artifact, network: Network, backend: str, 
         if case.domain == "inside" or not _applies(case, network, taken):
             continue
         report(f"probing {artifact.files[0]} in {backend}: {case.name}")
-        arrays = _read(trial.arrays, case.name)
+        arrays = read(trial.arrays, case.name)
         if text := _strays(session, network, names, arrays, trial.raising.get(case.name)):
             told.setdefault(text, []).append(case.name)
     return tuple(Finding("warning", "outside-domain", f"outside the domain ({', '.join(cases)}): {text}") for text, cases in told.items())
 
 
-def _load(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None) -> Session:
+def load(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None) -> Session:
     plugin = plugins.load("backends", backend)
     if ort_library and hasattr(plugin, "ort_library"):
         plugin = replace(plugin, ort_library=ort_library)
@@ -119,7 +119,7 @@ def _load(folder: Path, artifact: Artifact, network: Network, backend: str, devi
     return session
 
 
-def _read(arrays: Path, case: str) -> Arrays:
+def read(arrays: Path, case: str) -> Arrays:
     reader = golden.Reader(arrays / f"{case}.safetensors" if arrays.is_dir() else arrays)
     prefix = f"{case}/"
     wanted = [key for key in reader.names() if key.startswith(prefix) and not key.startswith(f"{prefix}perturbed/")]

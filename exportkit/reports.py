@@ -1,7 +1,6 @@
 """Writes what a command found into files: each whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from exportkit import plugins, store
 from exportkit.errors import StoreError
+from exportkit.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,3 @@ class Files:
             text = plugins.load("reporters", name).render(summaries)
             with store.in_words(file):
                 write_whole(file, text)
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file under another name and renames it: at any kill the old content or the new one is there."""
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(scratch).chmod(0o644)  # others may read it, as any file that a command writes
-        Path(scratch).replace(file)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise

@@ -209,8 +209,17 @@ def _last_line(summary: Summary) -> str:
         cause = {"undetermined": "the evidence does not suffice", "failed": "what stands in the way is named above"}.get(
             outcome, "see above"
         )
-        told = f"{outcome}: {' and '.join(bad)} {'is' if len(bad) == 1 else 'are'} not proven ({cause}); {_published(folder)}"
+        which = f"{outcome}: {' and '.join(bad)} {'is' if len(bad) == 1 else 'are'}"
+        told = f"{which} not proven ({cause}); {_published(folder)}"
+        if all(_regressed(one) for one in summary["formats"] if one["format"] in bad):
+            told = f"{which} worse than the baseline, as named above; `exportkit baseline {folder}` accepts it"
     return told + (f". Next: {' ; '.join(summary['next'])}" if summary["next"] else "")
+
+
+def _regressed(form: Summary) -> bool:
+    """Says whether a format failed for what its baseline says alone."""
+    errors = {finding["code"] for told in form["verdicts"] for finding in told["findings"] if finding["severity"] == "error"}
+    return errors == {"baseline"} and not form["refused"] and not any(told["failures"] for told in form["verdicts"])
 
 
 def _published(folder: str | None) -> str:

@@ -14,7 +14,7 @@ FLOORS = {
     "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
     "recurrent": 1, "patches": 2,
     "simplify": 2, "control_flow": 1, "screening": 5,
-    "worker": 2, "results": 2, "signature": 2,
+    "worker": 2, "files": 2, "results": 2, "signature": 2,
     "calling": 3,
     "find": 3,
     "load": 4,
@@ -24,8 +24,8 @@ FLOORS = {
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
-    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "search": 10,
-    "pipeline": 11, "against": 12, "inspection": 13,
+    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "search": 10,
+    "pipeline": 11, "against": 12, "baseline": 12, "inspection": 13,
     "summary": 14, "reports": 14, "__init__": 15, "cli": 16, "pytest_plugin": 16,
 }  # fmt: skip
 LIGHT = (
@@ -44,6 +44,8 @@ LIGHT = (
     "search",
     "pipeline",
     "against",
+    "baseline",
+    "files",
     "inspection",
     "summary",
     "reports",

@@ -1,5 +1,6 @@
 """Writes .pt2: torch.export's own archive."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,22 @@ def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: 
     torch.export.save(program, folder / file)
     loaded = torch.export.load(folder / file)
     facts = {
+        "operators": _operators(loaded),
         "ranges": {str(symbol): str(bounds) for symbol, bounds in loaded.range_constraints.items()},
         "reach": reach(captures.live, captures.symbols, loaded),
     }
     return Artifact("pt2", (file,), strategy, signature_of(loaded, captures), (), facts)
+
+
+def _operators(program: ExportedProgram) -> dict[str, int]:
+    """Counts the operators, those in the bodies of loops and branches too."""
+    bodies = [one for one in program.graph_module.modules() if isinstance(one, torch.fx.GraphModule)]
+    counts = Counter(_name(node.target) for body in bodies for node in body.graph.nodes if node.op == "call_function")
+    return dict(sorted(counts.items()))
+
+
+def _name(target: Any) -> str:
+    return str(target) if isinstance(target, torch._ops.OperatorBase) else str(target.__name__)  # noqa: SLF001 - a function's str holds its address
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Writes .pt: TorchScript, from the network's source where it compiles, else from a trace."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,19 @@ def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
     writer.write_end_of_file()
     del reader
     raw.unlink()
-    return Artifact("torchscript", (file,), strategy)
+    return Artifact("torchscript", (file,), strategy, facts={"operators": _operators(module)})
+
+
+def _operators(module: Any) -> dict[str, int]:
+    """Counts the operators, loops and branches of forward, with all that it calls."""
+    counts: Counter[str] = Counter()
+    blocks = [module.inlined_graph]
+    while blocks:
+        for node in blocks.pop().nodes():
+            if not node.kind().startswith("prim::") or node.kind() in ("prim::Loop", "prim::If"):
+                counts[node.kind()] += 1
+            blocks += node.blocks()
+    return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,25 @@ def test_a_manifest_that_makes_no_sense_is_refused_in_words(exportkit, folder, c
     assert "Traceback" not in done.stderr
 
 
+def test_a_baseline_stays_where_nothing_changed_and_tells_what_did(exportkit, folder, tmp_path):
+    assert exportkit("baseline", folder).returncode == 0
+    file = tmp_path / "baselines" / "centered_net.json"
+    before = file.read_text()
+    assert "nothing changed" in exportkit("baseline", folder).stdout
+    assert file.read_text() == before
+    assert exportkit("check", folder, "--baseline", "baselines").returncode == 0
+    data = json.loads(before)
+    data["formats"]["onnx"]["operators"]["Gemm"] += 1
+    data["formats"]["onnx"]["size"] /= 2
+    file.write_text(json.dumps(data))
+    done = exportkit("check", folder, "--baseline", file)
+    assert done.returncode == 1, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert "the graph has changed: -1 Gemm" in told
+    assert "onnx is worse than the baseline" in told
+    assert exportkit("check", folder, "--baseline", "nowhere").returncode == 2
+
+
 def test_garbage_in_place_of_the_artifact_fails(exportkit, folder):
     (folder / "centered_net.onnx").write_bytes(b"garbage")
     mend(folder)
