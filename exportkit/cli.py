@@ -11,10 +11,10 @@ from typing import Annotated, Any, NoReturn, Self
 
 import typer
 
-from exportkit import __version__, inspection, pipeline, plugins, reports
+from exportkit import __version__, inspection, pipeline, plugins, reports, starter
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
-from exportkit.errors import ExportKitError, LoadError
+from exportkit.errors import ExportKitError, LoadError, StoreError
 from exportkit.pipeline import FORMATS, Request
 from exportkit.worker import Host, Limits
 
@@ -144,6 +144,24 @@ def write_baseline(
             typer.echo(one["findings"][-1]["text"])
     if bad := [one for one in outcomes if one["exit_code"]]:
         _Answer(reports.Files(), as_json=False, traceback=traceback).give(bad)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project.")] = Path(),
+    install: Annotated[str, typer.Option(help="What pip installs in the workflow, such as git+https://...")] = "exportkit",
+) -> None:
+    """Write a network file to start from and a GitHub workflow; what is there already stays."""
+    answer = _Answer(reports.Files(), as_json=False, traceback=False)
+    try:
+        written, kept = starter.write(folder, install)
+    except StoreError as error:
+        answer.give([_fault(str(folder), error)])
+    for file in written:
+        typer.echo(f"{file} is written")
+    for file in kept:
+        typer.echo(f"{file} stays as it is")
+    typer.echo(f"Next: exportkit export {shlex.quote(str(folder / 'net.py'))}")
 
 
 @app.command()
