@@ -1,14 +1,17 @@
-"""The pytest plugin: a network file becomes a test for each format, and `prove` does the same inside of a test.
+"""The pytest plugin: a network file becomes a test for each format, provider and group of cases; `prove` does it inside of a test.
 
     [tool.pytest.ini_options]
     exportkit_networks = ["nets/*.py"]      # below the folders that pytest collects from
 
-Collecting imports no torch and runs no network file. A file is exported once in each process: with pytest-xdist take `--dist loadfile`.
+Collecting imports no torch and runs no network file. A file is exported once, in whichever process of pytest-xdist comes first.
 """
 
+import fcntl
 import fnmatch
+import hashlib
+import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 
 import exportkit
-from exportkit import pipeline, wording
+from exportkit import casegroups, pipeline, wording
 from exportkit.errors import ExportKitError
 from exportkit.pipeline import FORMATS, Request, Verdict
 from exportkit.summary import summarise
@@ -27,7 +30,7 @@ _MARK = "exportkit"
 _OPTIONS = {
     "networks": ("linelist", "PATTERN", "Network files to prove as tests; a pattern below the root folder."),
     "formats": ("args", "FORMATS", f"Which formats, comma-separated; default: {','.join(FORMATS)}."),
-    "provider": ("string", "NAME", "Where ONNX runs: cpu, cuda, or auto."),
+    "providers": ("args", "NAMES", "Where ONNX runs, comma-separated: cpu, cuda, auto; default: cpu."),
 }
 
 
@@ -46,8 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{_MARK}(**options): tests of exportkit; options are exportkit.export's, for `prove` in this test")
-    config.stash[_SERVER] = _Server()
+    config.stash[_SERVER] = _Server(getattr(config, "workerinput", {}).get(_SHARED))
     _formats(config)  # a wrong name ends the command here
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells a process of pytest-xdist where all of them put what they exported."""
+    node.workerinput[_SHARED] = str(node.config.stash[_SERVER].shared)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -56,36 +65,45 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "NetworkFile | None":
-    patterns = _setting(parent.config, "networks") or ()
-    if any(fnmatch.fnmatch(str(file_path), str(parent.config.rootpath / one)) for one in patterns):
-        return NetworkFile.from_parent(parent, path=file_path)
-    return None
+    return NetworkFile.from_parent(parent, path=file_path) if _is_network(parent.config, file_path) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> "Nothing | None":
+    """Keeps pytest from importing a network file that the command line names, or that looks like one of tests."""
+    return Nothing.from_parent(parent, path=module_path) if _is_network(parent.config, module_path) else None
+
+
+class Nothing(pytest.File):
+    """Stands in for the module that a network file is not."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        return iter(())
 
 
 class NetworkFile(pytest.File):
-    """A network file; exported once, for all of its formats that run in this process."""
+    """A network file; exported once for each provider, in all formats that are selected."""
 
-    found: Verdict | ExportKitError | None = None
+    def collect(self) -> Iterator["GroupItem"]:
+        for form in _formats(self.config):
+            for provider in _listed(self.config, "providers") or ("cpu",):
+                for group in casegroups.GROUPS:
+                    yield GroupItem.from_parent(self, name=f"{form}-{provider}-{group}", form=form, provider=provider, group=group)
 
-    def collect(self) -> Iterator["FormatItem"]:
-        for name in _formats(self.config):
-            yield FormatItem.from_parent(self, name=name)
-
-    def verdict(self) -> Verdict:
-        """Exports the file on the first call.
+    def verdict(self, provider: str) -> Verdict:
+        """Exports the file on the first call of any process.
 
         Raises:
             ExportKitError: the network cannot be used; again on each call.
         """
-        if self.found is None:
-            self.found = self._export()
-        if isinstance(self.found, ExportKitError):
-            raise self.found
-        return self.found
+        key = hashlib.sha256(f"{self.path} {provider}".encode()).hexdigest()
+        found = self.config.stash[_SERVER].once(key, lambda: self._export(provider))
+        if isinstance(found, ExportKitError):
+            raise found
+        return found
 
-    def _export(self) -> Verdict | ExportKitError:
-        wanted = tuple(item.name for item in self.session.items if item.parent is self)
-        provider = _setting(self.config, "provider") or "cpu"
+    def _export(self, provider: str) -> Verdict | ExportKitError:
+        wanted = tuple(dict.fromkeys(item.form for item in self.session.items if isinstance(item, GroupItem) and item.parent is self))
         with tempfile.TemporaryDirectory() as folder:
             request = Request(str(self.path), folder, formats=wanted, provider=provider, strict=_strict(self.config))
             try:
@@ -94,20 +112,24 @@ class NetworkFile(pytest.File):
                 return error
 
 
-class FormatItem(pytest.Item):
-    """One format of a network file."""
+class GroupItem(pytest.Item):
+    """One group of cases of one format on one provider."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, form: str, provider: str, group: str, **options: Any) -> None:
         super().__init__(**options)
+        self.form, self.provider, self.group = form, provider, group
         self.add_marker(_MARK)
 
     def runtest(self) -> None:
         assert isinstance(self.parent, NetworkFile)
-        verdict = self.parent.verdict()
-        summary = _only(verdict, self.name)
+        verdict = self.parent.verdict(self.provider)
+        summary = _only(verdict, self.form)
         row = next(wording.rows(summary["formats"][0]))
         self.user_properties += [(f"exportkit {key}", row[key]) for key in ("verdict", "error", "max abs", "max rel")]
-        _refuse(verdict, self.name, strict=_strict(self.config))
+        if faults := casegroups.faults(summary, self.group, strict=_strict(self.config)):
+            raise NotProvenError(_why(verdict, self.form, faults))
+        if why := casegroups.empty(summary, self.group):
+            pytest.skip(why)
         self.add_report_section("call", _MARK, "\n".join(f"{severity}: {text}" for severity, text, _ in wording.notes(summary)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
@@ -117,7 +139,7 @@ class FormatItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.path, None, f"{self.path.name}: {self.name}"
+        return self.path, None, f"{self.path.name}: {self.form} on {self.provider}, {self.group}"
 
 
 @pytest.fixture
@@ -128,7 +150,12 @@ def prove(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Verdi
     `@pytest.mark.exportkit(formats=("onnx",))`, stand before those of the configuration; artifacts go into `tmp_path` unless `to` is given.
     """
     config = request.config
-    usual = {"to": tmp_path, "formats": _formats(config), "provider": _setting(config, "provider") or "cpu", "strict": _strict(config)}
+    usual = {
+        "to": tmp_path,
+        "formats": _formats(config),
+        "provider": next(iter(_listed(config, "providers")), "cpu"),
+        "strict": _strict(config),
+    }
     marks = [mark.kwargs for mark in reversed(list(request.node.iter_markers(_MARK)))]
 
     def run(net: Any, example_inputs: Any = None, **options: Any) -> Verdict:
@@ -143,11 +170,26 @@ def prove(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Verdi
 
 
 class _Server:
-    """A fork server for all network files of a process: it imports torch, the exporters and the runtimes once, for the first of them."""
+    """A fork server for all network files of a process: it imports torch, the exporters and the runtimes once, for the first of them.
 
-    def __init__(self) -> None:
+    Attributes:
+        shared: a folder in which the processes of pytest-xdist tell each other what they found.
+    """
+
+    def __init__(self, shared: str | None) -> None:
         self.stack = ExitStack()
         self.host: Host | None = None
+        self.shared = Path(shared or self.stack.enter_context(tempfile.TemporaryDirectory(prefix="exportkit-")))
+
+    def once(self, key: str, find: Callable[[], Verdict | ExportKitError]) -> Verdict | ExportKitError:
+        """Finds something in one process only; the others wait for it."""
+        file = self.shared / key
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.exists():
+                file.write_bytes(pickle.dumps(find()))
+            found: Verdict | ExportKitError = pickle.loads(file.read_bytes())  # noqa: S301 - what we wrote, in a folder of our own
+            return found
 
     def get(self) -> Host:
         if self.host is None:
@@ -156,6 +198,11 @@ class _Server:
 
 
 _SERVER = pytest.StashKey[_Server]()
+_SHARED = "exportkit_shared"
+
+
+def _is_network(config: pytest.Config, file: Path) -> bool:
+    return any(fnmatch.fnmatch(str(file), str(config.rootpath / one)) for one in _setting(config, "networks") or ())
 
 
 def _setting(config: pytest.Config, name: str) -> Any:
@@ -168,11 +215,15 @@ def _strict(config: pytest.Config) -> bool:
 
 
 def _formats(config: pytest.Config) -> tuple[str, ...]:
-    given = _setting(config, "formats") or FORMATS
-    chosen = tuple(name for one in ([given] if isinstance(given, str) else given) for name in one.replace(",", " ").split())
+    chosen = _listed(config, "formats") or FORMATS
     if unknown := [one for one in chosen if one not in FORMATS]:
         raise pytest.UsageError(f"exportkit_formats: {', '.join(unknown)} is no format; there are {', '.join(FORMATS)}")
     return chosen
+
+
+def _listed(config: pytest.Config, name: str) -> tuple[str, ...]:
+    given = _setting(config, name) or ()
+    return tuple(part for one in ([given] if isinstance(given, str) else given) for part in one.replace(",", " ").split())
 
 
 def _only(verdict: Verdict, name: str) -> dict[str, Any]:
@@ -186,10 +237,15 @@ def _refuse(verdict: Verdict, name: str, *, strict: bool) -> None:
     made = next(one for one in verdict.made if one.format == name)
     if made.good and not (strict and made.outcome != "passed"):
         return
+    raise NotProvenError(_why(verdict, name, [f"{severity}: {text}" for severity, text, _ in wording.notes(_only(verdict, name))]))
+
+
+def _why(verdict: Verdict, name: str, faults: Sequence[str]) -> str:
+    """Words a failure: the format, its numbers, and what is wrong."""
     summary = _only(verdict, name)
     rows = [
         f"  in {row['runs in']}: {row['verdict']}; error {row['error']}, max abs {row['max abs']}, max rel {row['max rel']}"
         for row in wording.rows(summary["formats"][0])
     ]
-    notes = [f"  {severity}: {text}".replace("\n", "\n    ") for severity, text, _ in wording.notes(summary)]
-    raise NotProvenError("\n".join([f"{name} of {verdict.network.source.file} is not proven: {made.outcome}", *rows, *notes]))
+    told = [f"  {text}".replace("\n", "\n    ") for text in faults]
+    return "\n".join([f"{name} of {verdict.network.source.file} is not proven: {summary['formats'][0]['outcome']}", *rows, *told])

@@ -183,10 +183,11 @@ def _all_notes(summary: Summary) -> Iterator[tuple[str, str, str]]:
             # What the refusal says is not said again.
             yield from ((finding["severity"], place(finding), name) for finding in verdict["findings"] if finding["text"] not in refused)
             yield from (("undetermined", reason, name) for reason in verdict.get("undetermined", ()))
-            yield from (("failed", _failure(failure), name) for failure in verdict.get("failures", ())[:_MOST])
+            yield from (("failed", failure(number_beyond), name) for number_beyond in verdict.get("failures", ())[:_MOST])
 
 
-def _failure(one: Summary) -> str:
+def failure(one: Summary) -> str:
+    """Words a number beyond its limit."""
     value, limit = number(one["value"]), number(one["limit"])
     more = f" (and too large on {count(one['cases'] - 1, 'more case')})" if one["cases"] > 1 else ""
     return f"{one['output']} on {one['case']}: {one['metric']} is {value:.3g}, at most {limit:g} is allowed{more}"
