@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
@@ -120,7 +121,9 @@ def check(  # noqa: PLR0913 - one argument an option
         answer.give([_fault(" ".join(targets), error)])
     with Host.start(inspection.early(question), inspection.idle(paths)) as server, _Progress(quiet=as_json) as progress:
         asked = {one: replace(question, repro=_place(repro, one.name, paths)) for one in paths}
-        outcomes = [_told(str(one), lambda one=one: inspection.check(one, server, asked[one], progress.listen(str(one)))) for one in paths]
+        outcomes = [
+            _told(str(one), partial(inspection.check, one, server, asked[one], progress.listen(str(one))), net=against) for one in paths
+        ]
     answer.give(outcomes)
 
 
@@ -136,9 +139,7 @@ def write_baseline(
     """Check folders, and write what they hold into small text files for `check --baseline` to compare with."""
     question = inspection.Question(provider, ort_library, timeout=timeout)
     with Host.start((), inspection.idle(folders)) as server, _Progress(quiet=False) as progress:
-        outcomes = [
-            _told(str(one), lambda one=one: inspection.record(one, to, server, question, progress.listen(str(one)))) for one in folders
-        ]
+        outcomes = [_told(str(one), partial(inspection.record, one, to, server, question, progress.listen(str(one)))) for one in folders]
     for one in outcomes:
         if not one["exit_code"]:
             typer.echo(one["findings"][-1]["text"])
@@ -237,7 +238,8 @@ def _place(repro: str | None, name: str, targets: Sequence[object]) -> str | Non
 
 
 def _attempt(request: Request, server: Host, progress: _Progress) -> dict[str, Any]:
-    return _told(request.net, lambda: pipeline.export(request, server, progress.listen(Path(request.net).name)), _again(request))
+    run = partial(pipeline.export, request, server, progress.listen(Path(request.net).name))
+    return _told(request.net, run, _again(request), request.net)
 
 
 def _again(request: Request) -> str:
@@ -255,12 +257,12 @@ def _again(request: Request) -> str:
     return shlex.join(words)
 
 
-def _told(target: str, run: Any, command: str = "") -> dict[str, Any]:
-    """Runs a step and returns its summary, or that of its error."""
+def _told(target: str, run: Any, command: str = "", net: str | None = None) -> dict[str, Any]:
+    """Runs a step and returns its summary, or that of its error; `net` is the network that the command was given."""
     from exportkit.summary import summarise
 
     try:
-        return summarise(run(), command=command)
+        return summarise(run(), command=command, net=net or "")
     except ExportKitError as error:
         return _fault(target, error)
 

@@ -1,7 +1,8 @@
 """A verdict as plain JSON values: what the reporters render."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from exportkit.pipeline import Verdict
 from exportkit.spec import Measurement, Network, Report
 
 _ERRORS = ("largest error / eager's", "unequal elements")  # what is measured in every case
+_AROUND, _MOST_PLACES, _LONGEST_LINE = 2, 20, 200  # lines of source before and after; places; characters
 
 
-def summarise(verdict: Verdict | Inspection, *, command: str = "") -> dict[str, Any]:
+def summarise(verdict: Verdict | Inspection, *, command: str = "", net: str = "") -> dict[str, Any]:
     """Turns a verdict, or what was found of a bare file, into the reporters' summary.
 
     Args:
         command: the export that was asked for, without its formats; "" where it was none.
+        net: the network that the command was given, whose lines are shown where the verdict names them; "" for none. A folder from
+            elsewhere may name any file: nothing that it names is read.
     """
     if isinstance(verdict, Inspection):
         return _file(verdict)
@@ -34,7 +38,30 @@ def summarise(verdict: Verdict | Inspection, *, command: str = "") -> dict[str, 
         "exit_code": verdict.exit_code,
         "seconds": {name: round(value, 2) for name, value in verdict.seconds.items()},
         "next": commands,
+        "source": _source(verdict, Path(re.sub(r"(?<=\.py):.*", "", net))) if net else {},
     }
+
+
+def _source(verdict: Verdict, file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Reads the lines of the network file that the verdict names: "net.py:12" -> that line and its neighbours, {"line", "text"} each."""
+    if not file.is_file():
+        return {}
+    lines = file.read_text(errors="replace").splitlines()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for text in _texts(verdict):
+        for match in re.finditer(rf"{re.escape(file.name)}:(\d+)", text):
+            number = int(match[1])
+            near = range(max(number - _AROUND, 1), min(number + _AROUND, len(lines)) + 1)
+            found[match[0]] = [{"line": one, "text": lines[one - 1][:_LONGEST_LINE]} for one in near]
+    return dict(list(found.items())[:_MOST_PLACES])
+
+
+def _texts(verdict: Verdict) -> Iterator[str]:
+    for made in verdict.made:
+        yield made.refused
+        yield from (reason for _, reason in made.earlier)
+        yield from (f"{one.where}: {one.text}" for report in made.reports for one in report.findings)
+    yield from (f"{one.where}: {one.text}" for one in verdict.findings)
 
 
 def _file(found: Inspection) -> dict[str, Any]:

@@ -31,14 +31,14 @@ def title(summary: Summary) -> str:
     return str(summary["network"]["name"] if "network" in summary else summary.get("file", summary.get("target")))
 
 
-def verdict(summary: Summary) -> str:
-    """Says in a line what came of it, and what to do."""
+def verdict(summary: Summary, notes: str = "above") -> str:
+    """Says in a line what came of it, and what to do; `notes` is where they stand, seen from this line."""
     if "error" in summary:
         fault = summary["error"]
         return f"{summary['outcome']}: {fault['where'] or summary['target']}: {fault['what']}" + (
             f". {fault['todo']}" if fault["todo"] else ""
         )
-    return _last_line(summary) if "network" in summary else _file_verdict(summary)
+    return _last_line(summary, notes) if "network" in summary else _file_verdict(summary)
 
 
 def why(summary: Summary) -> str:
@@ -197,7 +197,7 @@ def place(finding: Summary) -> str:
     return f"{finding['where']}: {finding['text']}" if finding["where"] else str(finding["text"])
 
 
-def _last_line(summary: Summary) -> str:
+def _last_line(summary: Summary, notes: str) -> str:
     """Says the verdict and what to do."""
     outcome, folder = summary["outcome"], summary["folder"]
     bad = [one["format"] for one in summary["formats"] if not one["outcome"].startswith("passed")]
@@ -205,15 +205,15 @@ def _last_line(summary: Summary) -> str:
         files = [file["name"] for one in summary["formats"] for file in one["files"]]
         told = f"{outcome} in {summary['seconds']['total']:.1f} s: {folder} holds {few(files)}"
     elif not bad:
-        told = f"{outcome}, which --strict refuses: {_published(folder)}. Settle the warnings above, or leave --strict out"
+        told = f"{outcome}, which --strict refuses: {_published(folder)}. Settle the warnings {notes}, or leave --strict out"
     else:
-        cause = {"undetermined": "the evidence does not suffice", "failed": "what stands in the way is named above"}.get(
-            outcome, "see above"
+        cause = {"undetermined": "the evidence does not suffice", "failed": f"what stands in the way is named {notes}"}.get(
+            outcome, f"see {notes}"
         )
         which = f"{outcome}: {' and '.join(bad)} {'is' if len(bad) == 1 else 'are'}"
         told = f"{which} not proven ({cause}); {_published(folder)}"
         if all(_regressed(one) for one in summary["formats"] if one["format"] in bad):
-            told = f"{which} worse than the baseline, as named above; `exportkit baseline {folder}` accepts it"
+            told = f"{which} worse than the baseline, as named {notes}; `exportkit baseline {folder}` accepts it"
     return told + (f". Next: {' ; '.join(summary['next'])}" if summary["next"] else "")
 
 

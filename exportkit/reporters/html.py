@@ -33,7 +33,13 @@ class HtmlReporter:
         environment = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.globals |= {"wording": wording, "tone": lambda outcome: _TONES.get(outcome, "bad"), "plots": _plots, "spans": _spans}
+        environment.globals |= {
+            "wording": wording,
+            "tone": lambda outcome: _TONES.get(outcome, "bad"),
+            "plots": _plots,
+            "spans": _spans,
+            "excerpt": _excerpt,
+        }
         environment.globals |= {"columns": _COLUMNS, "x": _x, "ticks": _TICKS, "top": _TOP, "strip": _STRIP}
         return environment.get_template("html.jinja").render(summaries=wording.printable(summaries))
 
@@ -71,6 +77,13 @@ def _plot(output: str, strips: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "table": [(case, [some.get(case) for some in values]) for case in cases],
         "share": max(_share(point) for point in points),
     }
+
+
+def _excerpt(text: str, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Finds the first line of the network file that a text names, and its neighbours."""
+    places = sorted((text.find(place), -len(place), place) for place in source if place in text)
+    place = places[0][2] if places else ""
+    return {"place": place, "number": int(place.rpartition(":")[2] or 0), "lines": source.get(place, [])}
 
 
 def _share(point: Summary) -> float:

@@ -85,6 +85,7 @@ def summary():
             "exit_code": 0,
             "seconds": {"total": 12.34, "making onnx": 4.2, "judging onnx": 1.1},
             "next": [],
+            "source": {},
         }
     )
 

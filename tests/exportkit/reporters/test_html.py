@@ -49,6 +49,12 @@ def poison(value):
     return value + ATTACK if isinstance(value, str) else value
 
 
+def test_the_line_at_fault_is_shown_with_its_neighbours():
+    summary = canned.fail_onnx(canned.summary())
+    summary["source"] = {"net.py:12": [{"line": number, "text": f"line {number}"} for number in (11, 12, 13)]}
+    assert "▶   12  line 12" in Page(HTML.render([summary])).text
+
+
 def test_a_verdict_shows_formats_cases_dimensions_operators_and_blame():
     summary = canned.summary()
     blame = {"severity": "error", "code": "blame", "text": "node Mul is at fault:\nreturn x * 2", "where": "net.py:12"}
@@ -122,6 +128,7 @@ def test_readers_of_any_kind_find_their_way():
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser_nothing_is_wider_than_the_window(tmp_path, width):
