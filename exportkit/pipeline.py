@@ -152,6 +152,8 @@ def check(
 ) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
 
+    Where an export swaps another folder in meanwhile, that one is checked.
+
     Args:
         repro: a folder for the node that makes ONNX fail; None for none.
 
@@ -159,6 +161,12 @@ def check(
         StoreError: a file is missing, extra or changed.
         RunError: the provider or the library of custom operators is not here.
     """
+    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro))
+
+
+def _check(
+    folder: Path, server: Host, provider: str, ort_library: str | None, limits: Limits | None, listen: Listener, repro: str | None
+) -> Verdict:
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()

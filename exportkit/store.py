@@ -13,12 +13,14 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from exportkit.errors import StoreError
+from exportkit.errors import ExportKitError, StoreError
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 MANIFEST, RUN = "manifest.json", "run.json"
@@ -26,6 +28,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _MOST_MANIFEST = 64 << 20
 _SUFFIX = ".staging"
 _ROOM = 1 << 18  # bytes
+_LOOKS = 20
 _ADVICE = {
     errno.ENOSPC: ("the disk is full", "Free some space, or name another parent with --to DIR."),
     errno.EDQUOT: ("the disk quota is used up", "Free some space, or name another parent with --to DIR."),
@@ -148,6 +151,34 @@ def verify(folder: Path) -> dict[str, Any]:
     if extra := sorted(set(_listed(folder)) - files.keys() - {RUN, MANIFEST}):
         raise StoreError(f"holds {extra[0]}, which its manifest does not list", where=str(folder), todo="Remove it, or export again.")
     return data
+
+
+def steady(folder: Path, look: Callable[[], T]) -> T:
+    """Looks at a folder until it was one and the same before and after: an export may swap another one in meanwhile.
+
+    Raises:
+        StoreError: it is swapped whenever it is looked at; and what `look` raises of a folder that stayed.
+    """
+    for _ in range(_LOOKS):
+        before = _identity(folder)
+        try:
+            found = look()
+        except ExportKitError:
+            if _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return found
+    raise StoreError("is replaced again and again while it is read", where=str(folder), todo="Check it once the exports have ended.")
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Tells one folder of a name from the next: the manifest is a new file in each."""
+    try:
+        found = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def describe(file: Path) -> dict[str, Any]:
