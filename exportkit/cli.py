@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, Self
 
 import typer
 
-from exportkit import __version__, inspection, pipeline, plugins, reports, starter
+from exportkit import __version__, inspection, pipeline, plugins, reports, starter, wording
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import ExportKitError, LoadError, StoreError
@@ -317,6 +317,7 @@ class _Answer:
 
 
 def _error(outcome: dict[str, Any], *, traceback: bool) -> str:
+    outcome = wording.printable(outcome)
     fault = outcome["error"]
     place = fault["where"] or outcome["target"]
     word = "rejected" if outcome["outcome"] == "rejected" else "error"

@@ -135,7 +135,7 @@ class GroupItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Shows what stands in the way: the plugin's own traceback tells nothing."""
         if isinstance(excinfo.value, NotProvenError | ExportKitError):
-            return str(excinfo.value)
+            return wording.printable(str(excinfo.value))
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:

@@ -35,6 +35,7 @@ class TextReporter:
 
     def render(self, summary: Summary, *, colour: bool = False, width: int = 100) -> str:
         """Renders one verdict: what was read, what varies, each format's proof, what to know, and what to do."""
+        summary = wording.printable(summary)
         if "network" not in summary:
             return self._render_file(summary, colour=colour, width=width)
         console = _console(width, colour=colour)
@@ -69,7 +70,7 @@ class TextReporter:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for title in ("network", "verdict", "formats", "seconds", "why"):
             table.add_column(title, overflow="fold", justify="right" if title == "seconds" else "left")
-        for one in summaries:
+        for one in wording.printable(summaries):
             table.add_row(*_row(one))
         console.print(table)
         console.print()

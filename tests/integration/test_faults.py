@@ -1,12 +1,12 @@
 """Whole exports that are killed, or that meet a full disk: the published folder is whole, and the next command works."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from exportkit import store
@@ -34,16 +34,9 @@ def finish(process):
     return process.returncode, out + err
 
 
-def children_of(marker):
-    """Lists the processes that hold a folder open or work in it."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{pid}/cwd").startswith(str(marker)) and int(pid) != os.getpid():
-                found.append(int(pid))
-        except OSError:
-            continue
-    return found
+def working_in(folder):
+    """Lists the processes that work in a folder."""
+    return [one.pid for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(str(folder))]
 
 
 STEPS = (
@@ -77,9 +70,9 @@ def test_a_kill_at_any_step_leaves_the_old_set_and_no_process(tmp_path):
         assert store.verify(folder)
         assert (folder / "manifest.json").read_bytes() == before
         until = time.monotonic() + 20
-        while children_of(tmp_path) and time.monotonic() < until:
+        while working_in(tmp_path) and time.monotonic() < until:
             time.sleep(0.1)  # the kernel ends them one after another
-        assert children_of(tmp_path) == []
+        assert working_in(tmp_path) == []
     code, told = finish(start(tmp_path, "export", "net.py"))
     assert code == 0, told
     assert (folder / "manifest.json").read_bytes() != before

@@ -110,6 +110,16 @@ def test_words_in_brackets_are_text_and_no_markup(summary):
     assert "no [/x] here" in many
 
 
+def test_what_would_steer_a_terminal_is_written_out(summary):
+    evil = "\x1b]0;title\x07\x1b[2J\u202e"
+    summary["network"] |= {"name": f"net{evil}", "fixed": [evil]}
+    summary["formats"][0]["strategy"] = evil
+    summary["findings"] = [{"severity": "note", "code": "n", "text": evil, "where": evil}]
+    told = TEXT.render(summary) + TEXT.render_many([summary, summary])
+    assert not {"\x1b", "\x07", "\u202e"} & set(told)
+    assert "net\\x1b]0;title\\x07" in told
+
+
 def test_a_place_is_never_broken_so_that_an_editor_can_follow_it(summary):
     place = "some/rather/long/folder/of/a/user/with_a_long_network_name.py:1234"
     summary["findings"] = [{"severity": "warning", "code": "w", "text": "x " * 30, "where": place}]
