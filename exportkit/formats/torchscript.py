@@ -48,7 +48,8 @@ def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:
 def _operators(module: Any) -> dict[str, int]:
     """Counts the operators, loops and branches of forward, with all that it calls."""
     counts: Counter[str] = Counter()
-    blocks = [module.inlined_graph]
+    graph = module.inlined_graph  # made anew, and its blocks end with it
+    blocks = [graph]
     while blocks:
         for node in blocks.pop().nodes():
             if not node.kind().startswith("prim::") or node.kind() in ("prim::Loop", "prim::If"):
