@@ -131,7 +131,8 @@ def read(folder):
         raise StoreError("swapped meanwhile") from error
 
 
-def test_two_hundred_exports_and_checks_of_one_folder_tear_nothing(tmp_path):
+def test_two_hundred_exports_and_checks_of_one_folder_tear_nothing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the pool's processes import this file by its name
     publish(tmp_path, "first ")
     with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("forkserver")) as pool:
         found = list(pool.map(act, [(tmp_path, number) for number in range(200)], chunksize=1))
