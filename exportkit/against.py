@@ -68,6 +68,8 @@ def judge(
 
 def _judge(made: Made, folder: Path, network: Network, bench: Bench, changed: str) -> Made:
     assert made.artifact is not None
+    if any(finding.code == pipeline.UNSAFE for report in made.reports for finding in report.findings):
+        return made
     if changed:
         error = Finding("error", "another-signature", changed)
         reports: tuple[Report, ...] = (Report(network.name, made.artifact, made.artifact.format, bench.provider, findings=(error,)),)

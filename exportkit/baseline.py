@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from exportkit import store
-from exportkit.errors import LoadError, RunError, StoreError
+from exportkit.errors import LoadError, StoreError
 from exportkit.files import write_whole
 from exportkit.manifest import Made, read_artifact, read_network
 from exportkit.pipeline import Verdict
@@ -36,6 +36,9 @@ def take(verdict: Verdict, server: Host, provider: str, ort_library: str | None,
 
     Args:
         verdict: of `pipeline.check`.
+
+    Raises:
+        RunError: an artifact that passed does not run again.
     """
     assert verdict.folder is not None
     data = store.read_manifest(verdict.folder)
@@ -43,12 +46,11 @@ def take(verdict: Verdict, server: Host, provider: str, ort_library: str | None,
     for one in verdict.made:
         if one.artifact is None:
             continue
-        call = ("exportkit.timing:measure", verdict.folder, one.artifact, network, provider, ort_library, data["evidence"])
         formats[one.format] = _format(one.artifact, data["files"], _errors(one))
-        try:
-            formats[one.format]["speed"] = _round(server.run(*call, limits=limits, stage=f"timing {one.artifact.files[0]}"), 2)
-        except RunError:
-            continue  # it does not run: the verdict says so
+        if not one.good:
+            continue  # it does not run, or must not be loaded: the verdict says so
+        call = ("exportkit.timing:measure", verdict.folder, one.artifact, network, provider, ort_library, data["evidence"])
+        formats[one.format]["speed"] = _round(server.run(*call, limits=limits, stage=f"timing {one.artifact.files[0]}"), 2)
     return _baseline(network, formats)
 
 

@@ -22,8 +22,7 @@ from exportkit.worker import Host, Limits
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
 SCREENS = {
     "onnx": "exportkit.screening.screen:screen_onnx",
-    "torchscript": "exportkit.screening.torchfiles:screen_torchscript",
-    "pt2": "exportkit.screening.torchfiles:screen_pt2",
+    **pipeline.SCREENS,
 }
 # What a server imports while the first file is read: the runtime that will load it; for the next files also what reads them.
 RUNNING = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
@@ -127,7 +126,9 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
     if target.is_dir():
         _compare_digest(target / store.MANIFEST, question.expect_digest)
         limits = Limits(question.timeout) if question.timeout else Limits()
-        found = pipeline.check(target, server, question.provider, question.ort_library, limits, listen, question.repro)
+        found = pipeline.check(
+            target, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=bool(question.expect_digest)
+        )
         if question.baseline:
             provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
             found = baseline.check(found, question.baseline, question.slower, server, provider, library, limits)

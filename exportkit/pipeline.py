@@ -11,10 +11,10 @@ from typing import Any
 
 from exportkit import blame, manifest, runtimes, search, store
 from exportkit.attempts import Bench
-from exportkit.errors import ExportError, ExportKitError, RunError, StoreError
+from exportkit.errors import ExportError, ExportKitError, RejectedError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
 from exportkit.messages import Evidence, Scene, Survey
-from exportkit.spec import Case, Finding, Network, Report
+from exportkit.spec import Artifact, Case, Finding, Network, Report
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -30,7 +30,15 @@ JUDGING = (
 )
 EXPORTING = ("torch.export._trace", "exportkit.make", "exportkit.formats.pt2", "exportkit.formats.torchscript", "exportkit.warm")
 
+# What reads a file for code that loading it would run; onnxruntime runs none.
+SCREENS = {
+    "torchscript": "exportkit.screening.torchfiles:screen_torchscript",
+    "pt2": "exportkit.screening.torchfiles:screen_pt2",
+}
+
+UNSAFE = "unsafe"  # the code of a finding: the artifact must not be loaded
 _AGAIN = "Export the network again."
+_PINNED = " (if you know who made it, pin the folder with --expect-digest)"
 
 Listener = Callable[[str], None]
 
@@ -149,6 +157,8 @@ def check(
     limits: Limits | None = None,
     listen: Listener = lambda _: None,
     repro: str | None = None,
+    *,
+    trusted: bool = False,
 ) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
 
@@ -156,16 +166,25 @@ def check(
 
     Args:
         repro: a folder for the node that makes ONNX fail; None for none.
+        trusted: the manifest's digest is known from elsewhere: files are loaded without being read for code that loading would run.
 
     Raises:
         StoreError: a file is missing, extra or changed.
         RunError: the provider or the library of custom operators is not here.
     """
-    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro))
+    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro, trusted=trusted))
 
 
 def _check(
-    folder: Path, server: Host, provider: str, ort_library: str | None, limits: Limits | None, listen: Listener, repro: str | None
+    folder: Path,
+    server: Host,
+    provider: str,
+    ort_library: str | None,
+    limits: Limits | None,
+    listen: Listener,
+    repro: str | None,
+    *,
+    trusted: bool,
 ) -> Verdict:
     started = time.monotonic()
     data = store.verify(folder)
@@ -185,16 +204,23 @@ def _check(
         begun = time.monotonic()
         call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, ort_library, data["evidence"])
         try:
+            if artifact.format in SCREENS and not trusted:
+                server.run(SCREENS[artifact.format], folder / artifact.files[0], limits=limits, stage=f"reading {artifact.files[0]}")
             reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
-        except RunError as error:
-            finding = Finding("error", "does-not-run", error.what, error.where)
-            reports = (Report(network.name, artifact, artifact.format, provider, findings=(finding,)),)
+        except (RunError, RejectedError) as error:
+            reports = (Report(network.name, artifact, artifact.format, provider, findings=(_fault(artifact, error),)),)
         if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
             tracer = blame.Tracer(server, limits, listen)
             reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if made and all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
+
+
+def _fault(artifact: Artifact, error: RunError | RejectedError) -> Finding:
+    if isinstance(error, RejectedError):
+        return Finding("error", UNSAFE, f"{artifact.files[0]} was not loaded, as loading runs code of it: {error.what}{_PINNED}")
+    return Finding("error", "does-not-run", error.what, error.where)
 
 
 def _blamed(

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import pickle
 import shutil
+import zipfile
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from test_export import REFERENCE
 
@@ -92,6 +95,38 @@ def test_a_baseline_stays_where_nothing_changed_and_tells_what_did(exportkit, fo
     assert "the graph has changed: -1 Gemm" in told
     assert "onnx is worse than the baseline" in told
     assert exportkit("check", folder, "--baseline", "nowhere").returncode == 2
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, canary):
+        self.canary = str(canary)
+
+    def __reduce__(self):
+        return open, (self.canary, "w")
+
+
+def test_a_file_of_the_folder_that_runs_code_when_it_is_loaded_is_not_loaded(exportkit, folder, tmp_path):
+    module = torch.jit.script(torch.nn.Linear(8, 4))
+    torch.jit.save(module, tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(folder / "net.pt", "w") as bad:
+        for name in good.namelist():
+            content = pickle.dumps(Evil(tmp_path / "canary")) if name.endswith("/data.pkl") else good.read(name)
+            bad.writestr(name, content)
+
+    def change(data):
+        data["formats"] = {
+            "torchscript": {"artifact": data["formats"]["onnx"]["artifact"] | {"format": "torchscript", "files": ["net.pt"]}}
+        }
+        content = (folder / "net.pt").read_bytes()
+        data["files"]["net.pt"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+
+    mend(folder, change)
+    done = exportkit("check", folder, "--against", REFERENCE)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "net.pt was not loaded, as loading runs code of it" in " ".join(done.stdout.split())
+    assert not (tmp_path / "canary").exists()
 
 
 def test_garbage_in_place_of_the_artifact_fails(exportkit, folder):
