@@ -150,7 +150,9 @@ def write_baseline(
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="The project.")] = Path(),
-    install: Annotated[str, typer.Option(help="What pip installs in the workflow, such as git+https://...")] = "exportkit",
+    install: Annotated[
+        str, typer.Option(help="What pip installs in the workflow: it is not on PyPI yet, name a git+https://...")
+    ] = "exportkit",
 ) -> None:
     """Write a network file to start from and a GitHub workflow; what is there already stays."""
     answer = _Answer(reports.Files(), as_json=False, traceback=False)
