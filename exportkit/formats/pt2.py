@@ -48,7 +48,9 @@ def _operators(program: ExportedProgram) -> dict[str, int]:
 
 
 def _name(target: Any) -> str:
-    return str(target) if isinstance(target, torch._ops.OperatorBase) else str(target.__name__)  # noqa: SLF001 - a function's str holds its address
+    if isinstance(target, torch._ops.OperatorBase):  # noqa: SLF001 - the class of all operators; torch has no public name for it
+        return str(target)
+    return str(getattr(target, "__name__", type(target).__name__))  # a function's str holds its address
 
 
 @dataclass(frozen=True, slots=True)
