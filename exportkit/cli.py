@@ -255,6 +255,7 @@ def _again(request: Request) -> str:
         if value != usual[name]:
             words += [flag] if value is True else [flag, str(value)]
     words += [word for text in request.inputs for word in ("--input", text)]
+    words += [word for text in request.cases for word in ("--case", text)]
     words += ["--memory", f"{request.memory / 2**30:g}"] if request.memory else []
     return shlex.join(words)
 

@@ -1,9 +1,7 @@
-"""What eager PyTorch computes, how far off it is itself, and whether it computes the same thing twice. Runs in forks of the holder."""
+"""What eager PyTorch computes, and how far off it is itself. Runs in forks of the holder."""
 
 import contextlib
 import hashlib
-import random
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,19 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from exportkit import evidence, float64, golden, perturb, sample, state
+from exportkit import evidence, float64, golden, repeats, runs, sample, state
 from exportkit.dimensions import find_symbols
-from exportkit.errors import ExportError, LoadError
+from exportkit.errors import LoadError
 from exportkit.evidence import Sample
 from exportkit.load import Live
 from exportkit.messages import Evidence, Survey, Trial
 from exportkit.results import flatten, to_numpy
-from exportkit.spec import Accept, Case, Finding, Symbol, TensorSpec, Tree
+from exportkit.runs import Arrays
+from exportkit.spec import Accept, Case, Finding, Symbol, TensorSpec
 from exportkit.worker import report
-
-Arrays = dict[str, NDArray[Any]]
 
 _HALF_ULP_RUNS = 4
 _TWO_ULP_RUNS = 8
@@ -33,33 +29,19 @@ _REDRAWS, _RESAMPLED = 3, 2  # the last draws take the example's own values: eag
 _SECONDS = 60.0  # what all eager and oracle runs together may cost, by an estimate that does not depend on the clock
 _FEWEST_DRAWN = 5
 _FLIP = 10  # times all evidence, or squared times another run: such a run has not been rounded otherwise, it has chosen otherwise
-_REPEATS, _SECONDS_REPEATING = 100, 2.0  # how often a network that changes its state is run again
 _ANOTHER_FORM = "returns outputs of another number, rank or type than for the example"
-_LOOK = "Look for a global that it changes, for numpy's or Python's generator, and for the clock."
-_LATER = 10**8  # seconds, about three years
 
 
 def survey(live: Live) -> Survey:
     """Runs forward on the example twice, refuses what is random or stateful, and finds the dimensions that vary.
 
     Raises:
-        ExportError: two runs differ, and the text names the cause: randomness, state or mutation.
+        ExportError: two runs differ, and the text names the cause: randomness, state, mutation or layout.
     """
     report("running forward")
     torch.set_num_threads(1)
-    before = state.snapshot(live.module)
-    tree, first = _outputs(live, live.example, seed=1)
-    middle = state.snapshot(live.module)
-    with _another_time():
-        _, second = _outputs(live, live.example, seed=2)
-    after = state.snapshot(live.module)
-    changed = sorted({*state.changes(before, middle), *state.changes(middle, after)})
-    seconds = _estimate(live)
-    if changed:  # what a counter does may show at its tenth call only
-        later = (_outputs(live, live.example, seed=2)[1] for _ in range(min(_REPEATS, int(_SECONDS_REPEATING / max(seconds, 1e-3)))))
-        second = next((run for run in (second, *later) if _different(first, run)), second)
-    findings = [*_judge_repeat(live, first, second, changed), *_input_mutation(live)]
-    _refuse_layout(live, first)
+    tree, first, findings = repeats.run_twice(live)
+    seconds = runs.estimate(live)
     report("finding the dimensions that vary")
     found = find_symbols(live, seconds)
     outputs = tuple(TensorSpec(name, str(value.dtype), value.shape) for name, value in first.items())
@@ -74,7 +56,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     """
     torch.set_num_threads(1)
     live.narrow = _computes_in_16_bits(live)
-    _, example = _outputs(live, live.example, seed=3)
+    _, example = runs.outputs(live, live.example, seed=3)
     kept: list[Case] = []
     dropped: dict[str, str] = {}
     raising: dict[str, str] = {}
@@ -184,12 +166,12 @@ def _run_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
 def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arrays) -> _Ran | _Refused:
     inputs = sample.draw(live, symbols, case)
     try:
-        _, eager = _outputs(live, inputs, seed=4)
+        _, eager = runs.outputs(live, inputs, seed=4)
     except Exception as error:  # noqa: BLE001 - whatever the network raises on an input is its answer
         return _Refused(
             f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
         )
-    _require_repeat(live, case, inputs, eager)
+    repeats.require_repeat(live, case, inputs, eager)
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
         return _Refused(f"eager {_ANOTHER_FORM}", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
@@ -213,40 +195,16 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
     return _Ran(case, arrays, samples, substitute)
 
 
-def _require_repeat(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> None:
-    """Refuses a network that is random only now and then: two runs of the example may have been alike by chance."""
-    try:
-        _, again = _outputs(live, inputs, seed=5)
-        different = [name for name, value in eager.items() if not _repeats(value, again.get(name), narrow=live.narrow)]
-    except Exception as error:  # noqa: BLE001 - whatever the network raises the second time
-        different = [f"that the second raises {type(error).__name__}"]
-    if different:
-        raise ExportError(
-            f"forward is random or keeps state: two runs on the inputs of case {case.name} differ in {different[0]}",
-            where=live.network.source.file,
-            todo=_LOOK,
-        )
-
-
-def _repeats(value: NDArray[Any], again: NDArray[Any] | None, *, narrow: bool) -> bool:
-    if again is None or again.shape != value.shape:
-        return False
-    # Bytes first: the file may have replaced what numpy compares with.
-    return _equal(value, again) or (not evidence.is_exact(str(value.dtype)) and _close(value, again, narrow=narrow))
-
-
 def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:
     floats = [name for name, value in eager.items() if not evidence.is_exact(str(value.dtype))]
-    moved = [_perturbed(live, inputs, seed, bit=0) for seed in range(_HALF_ULP_RUNS)] if floats else []
-    far = [_perturbed(live, inputs, 100 + seed, bit=1) for seed in range(_TWO_ULP_RUNS)] if len(floats) < len(eager) else []
+    moved = [runs.perturbed(live, inputs, seed, bit=0) for seed in range(_HALF_ULP_RUNS)] if floats else []
+    far = [runs.perturbed(live, inputs, 100 + seed, bit=1) for seed in range(_TWO_ULP_RUNS)] if len(floats) < len(eager) else []
     samples = {}
     for name, value in eager.items():
         if name in floats:
-            runs = tuple(run[name] for run in moved if run is not None)
-            samples[name] = Sample(case.name, value, oracle[name], runs)
+            samples[name] = Sample(case.name, value, oracle[name], tuple(run[name] for run in moved if run is not None))
         else:
-            runs = tuple(run[name] for run in far if run is not None)
-            samples[name] = Sample(case.name, value, value, (), _changed(value, runs))
+            samples[name] = Sample(case.name, value, value, (), _changed(value, [run[name] for run in far if run is not None]))
     return samples
 
 
@@ -264,7 +222,7 @@ def _in_float64(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -
     with state.preserved(live.module):
         outcome = float64.compute(lambda: live.call(inputs))
     oracle = _arrays(outcome.value)
-    if all(name in oracle and _close(oracle[name], value, narrow=live.narrow) for name, value in eager.items()):
+    if all(name in oracle and runs.close(oracle[name], value, narrow=live.narrow) for name, value in eager.items()):
         return oracle
     with state.preserved(live.module):
         _, choices = float64.record_choices(lambda: live.call(inputs))
@@ -278,22 +236,6 @@ def _arrays(result: Any) -> Arrays:
     return {name: to_numpy(value) for name, value in flatten(result, frozenset())[1].items()}
 
 
-def _close(oracle: NDArray[Any], eager: NDArray[Any], *, narrow: bool) -> bool:
-    if oracle.shape != eager.shape:
-        return False
-    error, size = _gap(oracle, eager)
-    return error <= evidence.cap(str(eager.dtype), narrow=narrow) * size
-
-
-def _gap(oracle: NDArray[Any], run: NDArray[Any]) -> tuple[float, float]:
-    """Returns the root mean square error of a run, and of the values, over the elements that are finite in both."""
-    a, b = evidence.widen(oracle), evidence.widen(run)
-    both = np.isfinite(a) & np.isfinite(b)
-    if not both.any():
-        return 0.0, 0.0
-    return float(np.sqrt(np.mean((b[both] - a[both]) ** 2))), float(np.sqrt(np.mean(a[both] ** 2)))
-
-
 def _unstable(one: Sample, *, narrow: bool) -> bool:
     """Says whether some run has chosen otherwise, not only been rounded otherwise.
 
@@ -303,24 +245,16 @@ def _unstable(one: Sample, *, narrow: bool) -> bool:
         return False
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
-    gaps = [_gap(one.oracle, run) for run in one.perturbed]
+    gaps = [runs.gap(one.oracle, run) for run in one.perturbed]
     errors, size = [error for error, _ in gaps], max((size for _, size in gaps), default=0.0)
     limit = evidence.cap(str(one.eager.dtype), narrow=narrow) * size
     worst = max(errors, default=0.0)
     return worst > limit and worst > min(_FLIP * limit, _FLIP**2 * min(errors))
 
 
-def _perturbed(live: Live, inputs: Mapping[str, torch.Tensor], seed: int, bit: int) -> Arrays | None:
-    try:
-        with perturb.weights(live.module, 7919 * (seed + 1), bit):
-            return _outputs(live, perturb.inputs(inputs, 104729 * (seed + 1), bit), seed=4)[1]
-    except Exception:  # noqa: BLE001 - a network that refuses a perturbed input (a strict range check) just gives no evidence there
-        return None
-
-
-def _changed(value: NDArray[Any], runs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _changed(value: NDArray[Any], others: Sequence[NDArray[Any]]) -> NDArray[Any]:
     changed = np.zeros(value.shape, bool)
-    for run in runs:
+    for run in others:
         changed |= run != value if run.shape == value.shape else True
     return changed
 
@@ -335,159 +269,12 @@ def _newly_odd(eager: Arrays, example: Arrays) -> str:
     return ""
 
 
-def _outputs(live: Live, inputs: Mapping[str, torch.Tensor], seed: int) -> tuple[Tree, Arrays]:
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the generator that a network would use
-    with torch.no_grad():
-        return _named(live, live.call(inputs))
-
-
-def _named(live: Live, result: Any) -> tuple[Tree, Arrays]:
-    tree, leaves = flatten(result, frozenset(spec.name for spec in live.network.inputs))
-    return tree, {name: to_numpy(value) for name, value in leaves.items()}
-
-
-@contextlib.contextmanager
-def _another_time() -> Iterator[None]:
-    """Sets the clock ahead: a result that depends on it changes."""
-    seconds, nanoseconds = time.time, time.time_ns
-    time.time, time.time_ns = lambda: seconds() + _LATER, lambda: nanoseconds() + _LATER * 10**9
-    try:
-        yield
-    finally:
-        time.time, time.time_ns = seconds, nanoseconds
-
-
-def _judge_repeat(live: Live, first: Arrays, second: Arrays, changed: list[str]) -> list[Finding]:
-    modes = [name for name in changed if name.rpartition(".")[2] == "training"]
-    if modes:
-        raise ExportError(
-            f"forward changes the train/eval mode ({', '.join(modes[:3])}): the network that is called is not the one that was loaded",
-            where=live.network.source.file,
-            todo="Remove the call of train() or eval() from forward.",
-        )
-    different = _different(first, second)
-    if different and changed:
-        raise ExportError(
-            f"forward mutates its own state and its result depends on it: {', '.join(changed[:3])} changes from call to call",
-            where=live.network.source.file,
-            todo="Return the new state as an output and take the old one as an input.",
-        )
-    if different:
-        name, where = _random_operator(live)
-        if name:
-            raise ExportError(
-                f"forward is random: two runs on the same inputs differ in {different[0]} ({name})",
-                where=where or live.network.source.file,
-                todo="Take the random numbers as an input, or draw them outside of forward.",
-            )
-        raise ExportError(
-            f"forward is random or keeps state outside of the module: two runs on the same inputs differ in {different[0]}",
-            where=live.network.source.file,
-            todo=_LOOK,
-        )
-    if not changed:
-        return []
-    text = f"forward changes {', '.join(changed[:3])} without altering a later output; the artifacts hold it as it was"
-    return [Finding("note", "state-frozen", text)]
-
-
-def _refuse_layout(live: Live, first: Arrays) -> None:
-    """Refuses a result that hangs on an input's strides, which no artifact knows."""
-
-    def moved(other: Arrays | None) -> list[str]:
-        floats = [name for name, value in first.items() if not evidence.is_exact(str(value.dtype))]
-        return [name for name in floats if other is not None and not _repeats(first[name], other.get(name), narrow=True)]
-
-    positional, keywords = live.arguments({name: _strided(value) for name, value in live.example.items()})
-    try:
-        with torch.no_grad():
-            _, other = _named(live, live.module(*positional, **keywords))
-    except Exception:  # noqa: BLE001 - eager itself wants another layout, and says so to whoever calls it
-        return
-    different = moved(other)
-    if different and not any(moved(_perturbed(live, live.example, seed, bit=0)) for seed in range(_HALF_ULP_RUNS)):
-        raise ExportError(
-            f"forward depends on the memory layout of its inputs: {different[0]} is another for the same values with other strides",
-            where=live.network.source.file,
-            todo="Decide by values and sizes; stride(), is_contiguous() and storage offsets are in no artifact.",
-        )
-
-
-def _strided(value: torch.Tensor) -> torch.Tensor:
-    """Copies a tensor to every second place of a buffer."""
-    if not value.ndim or value.layout != torch.strided:
-        return value.clone()
-    buffer = value.new_zeros((*value.shape[:-1], 2 * value.shape[-1]))
-    buffer[..., ::2] = value
-    return buffer[..., ::2]
-
-
-def _different(first: Arrays, second: Arrays) -> list[str]:
-    return [name for name in first if name not in second or not _equal(first[name], second[name])]
-
-
-def _random_operator(live: Live) -> tuple[str, str]:
-    from exportkit.worker import user_line
-
-    class Watch(TorchDispatchMode):
-        found: tuple[str, str] = ("", "")
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if not self.found[0] and torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
-                self.found = (str(func), user_line())
-            return func(*args, **(kwargs or {}))
-
-    watch = Watch()
-    with torch.no_grad(), watch:
-        live.call(live.example)
-    return watch.found
-
-
-def _input_mutation(live: Live) -> list[Finding]:
-    args = {name: value.clone() for name, value in live.example.items()}
-    positional, keywords = live.arguments(args)
-    with torch.no_grad():
-        live.module(*positional, **keywords)
-    names = [name for name, value in args.items() if not _equal(to_numpy(value), to_numpy(live.example[name]))]
-    text = f"forward changes its input {', '.join(names)} in place; callers of the ONNX artifact keep theirs unchanged"
-    return [Finding("warning", "input-mutated", text)] if names else []
-
-
-def _equal(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-
-
 def _digest(arrays: Arrays) -> str:
     seen = hashlib.sha256()
     for name, value in arrays.items():
         seen.update(f"{name}{value.dtype}{value.shape}".encode())
         seen.update(value.tobytes())
     return seen.hexdigest()
-
-
-def _estimate(live: Live) -> float:
-    """Estimates the seconds of one eager run from its operations, not from the clock."""
-
-    class Count(TorchDispatchMode):
-        operations = 0
-        elements = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            self.operations += 1
-            self.elements += result.numel() if isinstance(result, torch.Tensor) else 0
-            return result
-
-    weight = sum(p.numel() * p.element_size() for p in live.module.parameters())
-    flops, count = FlopCounterMode(display=False), Count()
-    try:
-        with torch.no_grad(), state.preserved(live.module), flops, count:
-            live.call(live.example)
-    except Exception:  # noqa: BLE001 - a network that no dispatch mode can watch is taken for a cheap one
-        return weight / 4e9
-    return count.operations * 1e-5 + count.elements * 1e-9 + flops.get_total_flops() / 2e10 + weight / 4e9
 
 
 def _affordable(cases: tuple[Case, ...], seconds: float) -> tuple[Case, ...]:
