@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,7 +162,7 @@ class Bench:
         stage = f"checking {artifact.files[0]}"
         with self.timed(f"judging {artifact.format}"):
             reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
-        return reports
+        return tuple(replace(one, findings=(*one.findings, *_baked(artifact, proof.ways))) for one in reports)
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -172,6 +172,16 @@ class Bench:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
+
+
+def _baked(artifact: Artifact, ways: Mapping[str, int]) -> Iterator[Finding]:
+    """Says what a trace holds fixed of the values by which forward decides, and whether a case that decides otherwise was compared."""
+    for line in artifact.facts.get("decides", ()):
+        if ways.get(line, 0) < 2:  # noqa: PLR2004 - one way proves nothing of another
+            text = f"forward decides by a tensor's value at {line}, a trace holds one way, and every case went the same one"
+            yield Finding("error", "baked-branch", f"{text}: write both with tensor operations, or add check_inputs that go the other way")
+    for line in artifact.facts.get("reads", ()):
+        yield Finding("warning", "baked-number", f"forward takes a tensor's value for a number at {line}: a trace holds that of one run")
 
 
 @dataclass(frozen=True, slots=True)

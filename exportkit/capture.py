@@ -7,7 +7,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from exportkit import diagnosis, patches, reach, state
+from exportkit.decisions import Decisions, watched
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
 from exportkit.results import flatten, is_plain, plain
-from exportkit.spec import Symbol, TensorSpec
+from exportkit.spec import Artifact, Symbol, TensorSpec
 
 _PATH = re.compile(r'File "([^"]+)"')
 
@@ -54,6 +55,7 @@ class Captures:
         self.live, self.inputs, self.symbols, self.outputs = live, inputs, symbols, outputs
         self._exported: ExportedProgram | ExportError | None = None
         self._lifted: ExportedProgram | ExportError | None = None
+        self.decisions = Decisions()  # what the traces hold fixed
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class Captures:
         return self._guarded(lambda: scripted(module), "torch.jit.script")
 
     def traced(self, *, flat: bool = False) -> Any:
-        """Records one run; what depends on values or sizes in Python is baked, which only parity at other sizes shows.
+        """Records one run; what depends on values or sizes in Python is baked: `decisions` names the values, parity tells of sizes.
 
         Args:
             flat: give the tensors of the result in one tuple, as ONNX does, whatever forward puts them in.
@@ -104,7 +106,13 @@ class Captures:
     def _trace(self, module: nn.Module) -> Any:
         args, kwargs = self.arguments()
         given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
-        return self._guarded(lambda: torch.jit.trace(module, **given, strict=False, check_trace=False), "torch.jit.trace")
+        with watched(self.decisions):
+            return self._guarded(lambda: torch.jit.trace(module, **given, strict=False, check_trace=False), "torch.jit.trace")
+
+    def with_decisions(self, artifact: Artifact) -> Artifact:
+        """Notes in a traced artifact which lines read values, for the judge to see whether both sides were compared."""
+        lines = {"decides": sorted(self.decisions.answers), "reads": sorted(self.decisions.numbers)}
+        return replace(artifact, facts={**artifact.facts, **{name: some for name, some in lines.items() if some}})
 
     def exported(self) -> ExportedProgram:
         """Calls torch.export, first without dynamo, then with it.

@@ -116,6 +116,7 @@ class Evidence:
         dropped: case -> why it is none.
         weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
         narrow: True where forward computes in 16 bits somewhere.
+        ways: line that decides by a tensor's value -> how many different ways the cases took there.
     """
 
     trial: Trial
@@ -124,6 +125,7 @@ class Evidence:
     outputs: tuple[TensorSpec, ...]
     digest: str
     narrow: bool = False
+    ways: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 

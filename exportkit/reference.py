@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exportkit import evidence, float64, golden, repeats, runs, sample, state
+from exportkit import decisions, evidence, float64, golden, repeats, runs, sample, state
+from exportkit.decisions import Decisions
 from exportkit.dimensions import find_symbols
 from exportkit.errors import LoadError
 from exportkit.evidence import Sample
@@ -62,6 +63,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     raising: dict[str, str] = {}
     samples: dict[str, list[Sample]] = {name: [] for name in example}
     substitutes: dict[str, None] = {}
+    decided: list[Decisions] = []
     for number, case in enumerate(cases):
         report(f"computing references, case {number + 1} of {len(cases)}")
         outcome = _run_case(live, symbols, case, example)
@@ -72,6 +74,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
             outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
         golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
         kept.append(outcome.case)
+        decided += [outcome.decisions] if case.domain == "inside" else []
         substitutes |= dict.fromkeys([outcome.substitute] if outcome.substitute else [])
         for name, one in outcome.samples.items():
             samples[name].append(one)
@@ -89,7 +92,16 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
             if case.kind == "check" and case.name in raising
         ),
     )
-    return Evidence(trial, dropped, weighed, _signature(example, kept, samples, symbols), _digest(example), live.narrow, findings)
+    return Evidence(
+        trial,
+        dropped,
+        weighed,
+        _signature(example, kept, samples, symbols),
+        _digest(example),
+        live.narrow,
+        decisions.ways(decided),
+        findings,
+    )
 
 
 def _unmoved(live: Live, folder: Path, cases: Sequence[Case]) -> Iterator[Finding]:
@@ -143,6 +155,7 @@ class _Ran:
     arrays: Arrays
     samples: dict[str, Sample]
     substitute: str = ""
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +184,9 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         return _Refused(
             f"eager raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", raises=True, inputs=inputs
         )
-    repeats.require_repeat(live, case, inputs, eager)
+    seen = Decisions()
+    with decisions.watched(seen):
+        repeats.require_repeat(live, case, inputs, eager)
     if [(n, v.dtype, v.ndim) for n, v in eager.items()] != [(n, v.dtype, v.ndim) for n, v in example.items()]:
         return _Refused(f"eager {_ANOTHER_FORM}", raises=False)
     arrays = {f"input/{name}": to_numpy(value) for name, value in inputs.items()}
@@ -192,7 +207,7 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         arrays |= {f"perturbed/{name}/{number}": run for number, run in enumerate(one.perturbed)}
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
-    return _Ran(case, arrays, samples, substitute)
+    return _Ran(case, arrays, samples, substitute, seen)
 
 
 def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:

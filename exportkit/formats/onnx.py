@@ -102,7 +102,7 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
     refuse_short_trace(captures)
-    return _write_legacy(captures.traced(flat=True), captures, folder, options, "traced")
+    return captures.with_decisions(_write_legacy(captures.traced(flat=True), captures, folder, options, "traced"))
 
 
 def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:

@@ -17,7 +17,7 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
     refuse_short_trace(captures)
-    return _save(captures.traced(), captures.name, folder, "traced")
+    return captures.with_decisions(_save(captures.traced(), captures.name, folder, "traced"))
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001

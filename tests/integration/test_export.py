@@ -266,3 +266,14 @@ def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_pa
     session = onnxruntime.InferenceSession(tmp_path / "artifacts" / "bounded_context" / "bounded_context.onnx")
     whole, end = (session.run(None, {"x": one.numpy()})[0] for one in (x, x[:, -64:]))
     assert np.allclose(whole, end, atol=1e-5)
+
+
+def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(exportkit, tmp_path):
+    done = exportkit("export", NETS / "rare_branch.py", "--format", "torchscript")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "decides by a tensor's value at rare_branch.py:14" in " ".join(done.stdout.split())
+    net = tmp_path / "told.py"
+    net.write_text((NETS / "rare_branch.py").read_text() + "check_inputs = [torch.full((4, 8), 100.0)]\n")
+    told = exportkit("export", net, "--format", "torchscript")
+    assert told.returncode == 1, told.stdout + told.stderr
+    assert "on check-0" in " ".join(told.stdout.split())
