@@ -123,7 +123,7 @@ def settle(old: Baseline, new: Baseline) -> Baseline:
 
 
 def as_text(baseline: Baseline) -> str:
-    """Writes a baseline as its file: lists of numbers on one line each, in a stable order."""
+    """Writes a baseline as its file, in a stable order."""
     return json.dumps(baseline, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -30,6 +30,24 @@ def check_transport(cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tenso
         raise ValueError(f"columns must be ({batch}, {m}), got {list(columns.shape)}")
 
 
+def in_logs(
+    cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gives scores, (B, N, M), and the logarithms of both weights, in float32 at least.
+
+    Raises:
+        ValueError: an argument has another shape.
+    """
+    check_transport(cost, rows, columns)
+    wide = torch.promote_types(cost.dtype, torch.float32)
+    return -cost.to(wide) / epsilon, log_weights(rows.to(wide)), log_weights(columns.to(wide))
+
+
+def plan_of(scores: torch.Tensor, f: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """Gives the plan, (B, N, M), of the potentials of rows, (B, N), and columns, (B, M)."""
+    return torch.exp(scores + f.unsqueeze(2) + g.unsqueeze(1))
+
+
 class Sinkhorn(nn.Module):
     """The plan that moves weights from rows to columns at least cost, less epsilon times its entropy.
 
@@ -60,13 +78,10 @@ class Sinkhorn(nn.Module):
         self.epsilon, self.iterations = epsilon, iterations
 
     def forward(self, cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        check_transport(cost, rows, columns)
-        wide = torch.promote_types(cost.dtype, torch.float32)
-        scores = -cost.to(wide) / self.epsilon
+        scores, log_rows, log_columns = in_logs(cost, rows, columns, self.epsilon)
         turned = scores.transpose(1, 2)
-        log_rows, log_columns = log_weights(rows.to(wide)), log_weights(columns.to(wide))
         f, g = torch.zeros_like(log_rows), torch.zeros_like(log_columns)
         for _ in range(self.iterations):
             f = scale_rows(scores, g, log_rows)
             g = scale_rows(turned, f, log_columns)
-        return torch.exp(scores + f.unsqueeze(2) + g.unsqueeze(1)).to(cost.dtype)
+        return plan_of(scores, f, g).to(cost.dtype)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from layers.dynamic_programming.sinkhorn import check_transport, log_weights, scale_rows
+from layers.dynamic_programming.sinkhorn import in_logs, plan_of, scale_rows
 
 
 class SinkhornConverged(nn.Module):
@@ -36,11 +36,8 @@ class SinkhornConverged(nn.Module):
         self.epsilon, self.tolerance, self.most = epsilon, tolerance, most
 
     def forward(self, cost: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        check_transport(cost, rows, columns)
-        wide = torch.promote_types(cost.dtype, torch.float32)
-        scores = -cost.to(wide) / self.epsilon
+        scores, log_rows, log_columns = in_logs(cost, rows, columns, self.epsilon)
         turned = scores.transpose(1, 2)
-        log_rows, log_columns = log_weights(rows.to(wide)), log_weights(columns.to(wide))
         f, g = torch.zeros_like(log_rows), torch.zeros_like(log_columns)
         taken = torch.zeros(cost.shape[0], dtype=torch.int64, device=cost.device)
         running = torch.ones_like(taken, dtype=torch.bool)
@@ -49,9 +46,8 @@ class SinkhornConverged(nn.Module):
             on = running.unsqueeze(1)
             f = torch.where(on, scale_rows(scores, g, log_rows), f)
             g = torch.where(on, scale_rows(turned, f, log_columns), g)
-            plan = torch.exp(scores + f.unsqueeze(2) + g.unsqueeze(1))
-            error = (plan.sum(2) - log_rows.exp()).abs().sum(1)
+            error = (plan_of(scores, f, g).sum(2) - log_rows.exp()).abs().sum(1)
             taken = taken + running.long()
             running = running & (error > self.tolerance)
             count += 1
-        return torch.exp(scores + f.unsqueeze(2) + g.unsqueeze(1)).to(cost.dtype), taken
+        return plan_of(scores, f, g).to(cost.dtype), taken
