@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from exportkit import plugins
 from exportkit.spec import Artifact, Case, Finding, Network, Report, Source, Symbol, TensorSpec
 
 GOLDEN = "golden.safetensors"
@@ -114,7 +115,14 @@ def read_spec(data: Mapping[str, Any]) -> TensorSpec:
 
 
 def read_artifact(data: Mapping[str, Any]) -> Artifact:
+    """Reads an artifact back from a manifest.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
     inputs, outputs = (tuple(map(read_spec, data[key])) for key in ("inputs", "outputs"))
+    if data["format"] not in plugins.names("formats") or not data["files"] or not isinstance(data["facts"], Mapping):
+        raise ValueError(f"{data['format']} is no format with files and facts")
     return Artifact(data["format"], tuple(data["files"]), data["strategy"], inputs, outputs, data["facts"])
 
 

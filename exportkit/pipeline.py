@@ -197,6 +197,8 @@ def _check(
         named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
+    if not artifacts:
+        raise StoreError("names no artifact: there is nothing to check", where=str(folder / store.MANIFEST), todo=_AGAIN)
     if strangers := sorted(named - data["files"].keys()):
         raise StoreError(f"names {strangers[0]}, for which it has no digest", where=str(folder / store.MANIFEST), todo=_AGAIN)
     made = []
@@ -213,7 +215,7 @@ def _check(
             tracer = blame.Tracer(server, limits, listen)
             reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
-    code = 0 if made and all(one.good for one in made) else 1
+    code = 0 if all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
 
 

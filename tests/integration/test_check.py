@@ -64,10 +64,14 @@ def test_an_untouched_folder_passes_on_its_own_digests(exportkit, folder):
     [
         lambda data: data.pop("network"),
         lambda data: data["formats"]["onnx"].pop("artifact"),
+        lambda data: data["formats"]["onnx"]["artifact"].update(files=[]),
+        lambda data: data["formats"]["onnx"]["artifact"].update(facts=None),
+        lambda data: data["formats"]["onnx"]["artifact"].update(format=[]),
         lambda data: data["network"]["inputs"][0].update(strange=1),
         lambda data: data["formats"]["onnx"]["artifact"].update(files=["../../elsewhere.onnx"]),
         lambda data: data.update(schema=99),
         lambda data: data.update(files=[]),
+        lambda data: data.update(formats={}),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused_in_words(exportkit, folder, change):
