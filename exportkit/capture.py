@@ -55,7 +55,7 @@ class Captures:
         self.live, self.inputs, self.symbols, self.outputs = live, inputs, symbols, outputs
         self._exported: ExportedProgram | ExportError | None = None
         self._lifted: ExportedProgram | ExportError | None = None
-        self.decisions = Decisions()  # what the traces hold fixed
+        self.decisions = Decisions()  # what the last trace holds fixed
 
     @property
     def name(self) -> str:
@@ -106,6 +106,7 @@ class Captures:
     def _trace(self, module: nn.Module) -> Any:
         args, kwargs = self.arguments()
         given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
+        self.decisions = Decisions()  # a trace that failed holds nothing
         with watched(self.decisions):
             return self._guarded(lambda: torch.jit.trace(module, **given, strict=False, check_trace=False), "torch.jit.trace")
 

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import _tensor_str
 
 _READS = ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__", "item", "tolist", "numpy")
 _OF_SIZES = {"aten::size", "aten::numel", "aten::dim", "aten::len"}
@@ -70,6 +71,8 @@ def _record(seen: Decisions, value: Any, frame: FrameType | None) -> None:
     if frame and _only_raises(frame.f_code.co_filename, frame.f_lineno):
         return
     while frame and frame.f_code.co_filename.startswith(_OWN):
+        if frame.f_code.co_filename == _tensor_str.__file__:
+            return  # a tensor as text, which decides nothing
         frame = frame.f_back
     if frame is None or _only_raises(frame.f_code.co_filename, frame.f_lineno):
         return

@@ -40,6 +40,14 @@ def test_a_trace_names_the_lines_that_hang_on_values_alone():
     assert seen.numbers == {READS}
 
 
+def test_a_tensor_as_text_decides_nothing():
+    seen = Decisions()
+    with watched(seen):
+        text = f"{torch.tensor([1.0, 2.5])} {torch.tensor(3.0)!r}"
+    assert "2.5" in text
+    assert seen == Decisions()
+
+
 def test_ways_tell_whether_runs_decided_otherwise():
     runs = []
     for x in (torch.ones(2, 3), torch.full((2, 3), 2.0), -torch.ones(2, 3)):
