@@ -1,5 +1,6 @@
 """Judges a published folder against the network as it is now: did the code drift from the artifacts?"""
 
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exportkit import pipeline
+from exportkit import pipeline, search
 from exportkit.attempts import Bench
 from exportkit.manifest import Made
 from exportkit.pipeline import Listener, Request, Verdict
@@ -23,11 +24,15 @@ class Against:
         net: net.py, net.py:name, package.module:name or old.pt, as `export` takes it.
         inputs: example inputs such as "x: float32[batch, 64]", as the export was given them.
         weights: weights to load strictly; None where the export had none.
+        search: wall seconds to search each artifact for a case on which it differs.
+        cases: drawn cases to try besides, in the words of a search: "edges:17:batch=3".
     """
 
     net: str
     inputs: tuple[str, ...] = ()
     weights: str | None = None
+    search: float = 0.0
+    cases: tuple[str, ...] = ()
 
 
 def judge(
@@ -51,14 +56,20 @@ def judge(
         cases = Path(scratch) / "cases"
         cases.mkdir()
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
+        survey = replace(survey, cases=(*survey.cases, *search.read(against.cases, survey.symbols)))
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         evidence = lane.submit(pipeline.reference, server, holder, survey, cases, limits, listen, {})
         pipeline.refuse_state(survey, evidence.result(), network)
         bench = Bench(server, holder, Path(scratch), limits, listen, provider, None, None, ort_library, evidence)
         changed = _signature(golden.network, network)
         made = tuple(_judge(one, golden.folder, network, bench, changed) for one in golden.made)
+        drifted = any(one.good and not two.good for one, two in zip(golden.made, made, strict=True))
+        if against.search:
+            command = shlex.join(["exportkit", "check", str(golden.folder), "--against", against.net])
+            look = search.Search(bench, network, against.search, golden.folder.absolute().parent, command)
+            made = tuple(look.challenge(one) if one.good else one for one in made)
         findings = (*_digests(golden.network, network), *loaded.findings, *survey.findings, *evidence.result().findings)
-    if any(one.good and not two.good for one, two in zip(golden.made, made, strict=True)):
+    if drifted:
         text = f"the artifacts do not compute what {network.source.file} computes now: export it again, or take its change back"
         findings = (Finding("error", "drifted", text), *findings)
     code = 0 if all(one.good for one in made) else 1

@@ -33,6 +33,8 @@ Library = Annotated[str | None, typer.Option(help="The library of the network's 
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
 _AGAINST: Any = {"rich_help_panel": "Drift"}
+_SEARCH = "Search each proven artifact for so many seconds for a case on which it fails."
+_CASE = "Try this drawn case, too, as a search prints it."
 _REPORT: Any = {"metavar": "FILE", "rich_help_panel": "Reports"}
 Junit = Annotated[Path | None, typer.Option(help="Write a JUnit XML file, for CI.", **_REPORT)]
 Markdown = Annotated[Path | None, typer.Option(help="Write a pull request comment.", **_REPORT)]
@@ -58,8 +60,8 @@ def export(  # noqa: PLR0913 - one argument an option
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,
     keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,
     golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,
-    search: Annotated[float, typer.Option(help="Search each proven artifact for so many seconds for a case on which it fails.")] = 0.0,
-    cases: Annotated[list[str] | None, typer.Option("--case", help="Try this drawn case, too, as a search prints it.")] = None,
+    search: Annotated[float, typer.Option(help=_SEARCH)] = 0.0,
+    cases: Annotated[list[str] | None, typer.Option("--case", help=_CASE)] = None,
     repro: Repro = None,
     junit: Junit = None,
     markdown: Markdown = None,
@@ -94,6 +96,8 @@ def check(  # noqa: PLR0913 - one argument an option
     against: Annotated[str | None, typer.Option(help="Judge folders against this network as it is now, too.", **_AGAINST)] = None,
     inputs: Annotated[list[str] | None, typer.Option("--input", help="As its export was given it.", **_AGAINST)] = None,
     weights: Annotated[str | None, typer.Option(help="As its export was given it.", **_AGAINST)] = None,
+    search: Annotated[float, typer.Option(help=_SEARCH, **_AGAINST)] = 0.0,
+    cases: Annotated[list[str] | None, typer.Option("--case", help=_CASE, **_AGAINST)] = None,
     provider: Provider = "cpu",
     ort_library: Library = None,
     baseline: Annotated[
@@ -113,7 +117,9 @@ def check(  # noqa: PLR0913 - one argument an option
     """Check folders: digests, then each artifact against its golden cases. Check bare files: read with limits, loaded, run once."""
     answer = _Answer(reports.Files(junit, markdown, html), as_json=as_json, traceback=traceback)
     answer.prepare()
-    net = Against(against, tuple(inputs or ()), weights) if against else None
+    if not against and (search or cases):
+        raise typer.BadParameter("a search needs the network: name it with --against", param_hint="--search" if search else "--case")
+    net = Against(against, tuple(inputs or ()), weights, search, tuple(cases or ())) if against else None
     question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net, baseline=baseline, slower=slower)
     try:
         paths = inspection.expand(targets, question)

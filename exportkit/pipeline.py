@@ -1,5 +1,6 @@
 """The way of a network: load, survey, reference, formats, judge, publish. Holds no torch: everything heavy runs in children."""
 
+import shlex
 import shutil
 import tempfile
 import time
@@ -133,10 +134,8 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         refuse_state(survey, proof, network)
         network = replace(network, outputs=proof.outputs)
         if request.search:
-            look = search.Search(
-                server, holder, limits, listen, provider, ort_library, proof, network, work / "cases", request.search,
-            )  # fmt: skip
-            made = tuple(look.challenge(one, Path(request.to), request.net) if one.good else one for one in made)
+            look = search.Search(bench, network, request.search, Path(request.to), shlex.join(["exportkit", "export", request.net]))
+            made = tuple(look.challenge(one) if one.good else one for one in made)
         findings = (*loaded.findings, *survey.findings, *proof.findings, *(again.result() if again else ()), *_drops(proof.dropped))
         good = [one for one in made if one.good and not (request.strict and one.outcome != "passed")]
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent

@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from exportkit.attempts import Bench
 from exportkit.errors import ExportError, RunError
+from exportkit.files import write_whole
 from exportkit.manifest import Made
-from exportkit.messages import Evidence
 from exportkit.plugins import needs
 from exportkit.spec import Case, Finding, Network, Symbol
-from exportkit.worker import Host, Limits, Listener
 
 KINDS = ("like", "small", "large", "edges", "ties")  # the simplest first: hypothesis shrinks towards it
 _ROUND = 20  # draws between two looks at the clock
@@ -28,35 +28,32 @@ class Search:
     """Where the network and its artifacts run while cases are tried.
 
     Attributes:
-        folder: the files of the export's own cases; those of tried cases come and go beside them.
+        bench: the planned cases are proven there; the files of tried cases come and go beside theirs.
         seconds: how long to look; shrinking what is found may take as long again.
+        parent: the folder that keeps a failing case.
+        command: what replays a case, with `--case` behind it.
     """
 
-    server: Host
-    holder: Host
-    limits: Limits
-    listen: Listener
-    provider: str
-    ort_library: str | None
-    evidence: Evidence
+    bench: Bench
     network: Network
-    folder: Path
     seconds: float
+    parent: Path
+    command: str
 
-    def challenge(self, made: Made, parent: Path, net: str) -> Made:
-        """Searches a proven artifact; where a case fails, so does the artifact, and the case's arrays are kept in the folder `parent`."""
+    def challenge(self, made: Made) -> Made:
+        """Searches a proven artifact; where a case fails, so does the artifact, and the case's arrays are kept."""
         failing = self._find(made)
         if failing is None:
             return made
         case, why = failing
-        keep = parent / f"{self.network.name}.{made.format}.failing.safetensors"
+        keep = self.parent / f"{self.network.name}.{made.format}.failing.safetensors"
         self._run(made, case, keep)
         sizes = ", ".join(f"{name}={size}" for name, size in case.sizes.items())
         text = f"search: {why}, on values drawn {case.kind!r}{' at ' + sizes if sizes else ''}\n"
-        text += f"{keep} holds the case; replay it: exportkit export {net} --case {words(case)}"
-        first, *others = made.reports
+        text += f"{keep} holds the case; replay it: {self.command} --case {words(case)}"
+        *others, last = made.reports  # of a check against the network now: the one that was made against it
         finding = Finding("error", "found-by-search", text)
-        return replace(made, reports=(replace(first, findings=(*first.findings, finding)), *others))
+        return replace(made, reports=(*others, replace(last, findings=(*last.findings, finding))))
 
     def _find(self, made: Made) -> tuple[Case, str] | None:
         with needs("--search"):
@@ -75,7 +72,7 @@ class Search:
             key = words(case)
             patience = self.seconds * (2 if any(told.values()) else 1)
             if key not in told and time.monotonic() - started < patience:
-                self.listen(f"searching {made.format}, {len(told)} cases so far")
+                self.bench.listen(f"searching {made.format}, {len(told)} cases so far")
                 told[key] = self._run(made, case)
             return bool(told.get(key))
 
@@ -90,24 +87,25 @@ class Search:
 
     def _run(self, made: Made, case: Case, keep: Path | None = None) -> str:
         """Runs one case in eager, in float64 and in the artifact; returns why it fails, "" where it does not or is no evidence."""
-        limits, proof = self.limits, self.evidence
+        bench, limits, proof = self.bench, self.bench.limits, self.bench.evidence.result()
+        folder = bench.work / "cases"
         try:
-            build = ("exportkit.reference:build", self.network.symbols, (case,), self.folder)
-            ran: Evidence = self.holder.run(*build, limits=limits, stage="computing references")
+            build = ("exportkit.reference:build", self.network.symbols, (case,), folder)
+            ran = bench.holder.run(*build, limits=limits, stage="computing references")
             if case.name not in ran.weighed:
                 return ""
-            weigh = ("exportkit.judge:weigh", self.folder, (*proof.weighed, case.name), proof.outputs, proof.narrow)
-            budgets = self.server.run(*weigh, limits=limits, stage="weighing eager's own error")
+            weigh = ("exportkit.judge:weigh", folder, (*proof.weighed, case.name), proof.outputs, proof.narrow)
+            budgets = bench.server.run(*weigh, limits=limits, stage="weighing eager's own error")
             trial = replace(proof.trial, cases=ran.trial.cases, budgets=budgets, raising={}, dropped=0)
             network = replace(self.network, outputs=proof.outputs)
-            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, self.provider, self.ort_library, trial, False)
-            reports = self.server.run(*judge, limits=limits, stage=f"searching {made.format}")
+            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, bench.provider, bench.ort_library, trial, False)
+            reports = bench.server.run(*judge, limits=limits, stage=f"searching {made.format}")
         except RunError as error:
             return error.what
         finally:
-            file = self.folder / f"{case.name}.safetensors"
+            file = folder / f"{case.name}.safetensors"
             if keep and file.exists():
-                file.replace(keep)
+                write_whole(keep, file.read_bytes())
             file.unlink(missing_ok=True)
         for report in reports:
             for one in report.findings:

@@ -30,3 +30,4 @@ class Net(nn.Module):
 model = Net()
 example_inputs = torch.randn(4, 3)
 onnx_translations = {torch.ops.shop.double.default: to_onnx}
+dynamic_shapes = {"x": {0: "rows", 1: "columns"}}
