@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn, Self
 
 import typer
 
-from exportkit import __version__, inspection, pipeline, plugins, reports, starter, wording
+from exportkit import __version__, inspection, pipeline, plugins, reports, signing, starter, wording
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import ExportKitError, LoadError, StoreError
@@ -106,6 +106,7 @@ def check(  # noqa: PLR0913 - one argument an option
     slower: Annotated[float, typer.Option(help="So many times the baseline's run is a failure.", **_AGAINST)] = SLOWER,
     golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
     expect_digest: Annotated[str | None, typer.Option(help="SHA-256 of the folder's manifest.json, or of the bare file.")] = None,
+    public_key: Annotated[Path | None, typer.Option(help="The signature of a folder must be of this key (PEM).")] = None,
     timeout: Annotated[float | None, typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12.")] = None,
     repro: Repro = None,
     junit: Junit = None,
@@ -120,7 +121,9 @@ def check(  # noqa: PLR0913 - one argument an option
     if not against and (search or cases):
         raise typer.BadParameter("a search needs the network: name it with --against", param_hint="--search" if search else "--case")
     net = Against(against, tuple(inputs or ()), weights, search, tuple(cases or ())) if against else None
-    question = inspection.Question(provider, ort_library, golden, expect_digest, timeout, against=net, baseline=baseline, slower=slower)
+    question = inspection.Question(
+        provider, ort_library, golden, expect_digest, timeout, public_key, against=net, baseline=baseline, slower=slower
+    )
     try:
         paths = inspection.expand(targets, question)
     except LoadError as error:
@@ -131,6 +134,20 @@ def check(  # noqa: PLR0913 - one argument an option
             _told(str(one), partial(inspection.check, one, server, asked[one], progress.listen(str(one))), net=against) for one in paths
         ]
     answer.give(outcomes)
+
+
+@app.command()
+def sign(
+    folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
+    private_key: Annotated[Path, typer.Option(help="An elliptic-curve key (PEM, not encrypted).")],
+) -> None:
+    """Sign folders that are whole; `check --public-key` verifies."""
+    answer = _Answer(reports.Files(), as_json=False, traceback=False)
+    for folder in folders:
+        try:
+            typer.echo(f"{signing.sign(folder, private_key)} is written")
+        except ExportKitError as error:
+            answer.give([_fault(str(folder), error)])
 
 
 @app.command("baseline")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import against, baseline, manifest, pipeline, store
+from exportkit import against, baseline, manifest, pipeline, signing, store
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
@@ -44,6 +44,7 @@ class Question:
         golden: a safetensors file of golden cases that a bare file must agree with.
         expect_digest: SHA-256 of the folder's manifest, of a bare file itself.
         timeout: wall seconds that one step may take; None for the usual.
+        public_key: a folder's signature must be of this key; None where none is asked for.
         repro: a folder for the node that makes the ONNX of a folder fail; None for none.
         against: a network that a folder must agree with, too; None for none.
         baseline: what a folder's artifacts were, or a folder of such files; None for none.
@@ -55,6 +56,7 @@ class Question:
     golden: Path | None = None
     expect_digest: str | None = None
     timeout: float | None = None
+    public_key: Path | None = None
     repro: str | None = None
     against: Against | None = None
     baseline: Path | None = None
@@ -124,25 +126,32 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
         ExportKitError: it cannot be checked.
     """
     if target.is_dir():
-        _compare_digest(target / store.MANIFEST, question.expect_digest)
         limits = Limits(question.timeout) if question.timeout else Limits()
-        found = pipeline.check(
-            target, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=bool(question.expect_digest)
-        )
+        # Where another folder is swapped in meanwhile, that one must be trusted, too.
+        found = store.steady(target, lambda: _folder(target, server, question, limits, listen))
         if question.baseline:
             provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
             found = baseline.check(found, question.baseline, question.slower, server, provider, library, limits)
         if question.against is None:
             return found
         return against.judge(found, question.against, server, question.provider, question.ort_library, limits, listen)
-    for option in ("against", "baseline"):
+    for option, does in (("against", "compares"), ("baseline", "compares"), ("public_key", "verifies")):
         if getattr(question, option) is not None:
-            what = f"is no artifact folder: --{option} compares folders"
+            what = f"is no artifact folder: --{option.replace('_', '-')} {does} folders"
             raise LoadError(what, where=str(target), todo="Name a folder, or leave it out.")
     try:
         return _inspect(target, server, question)
     except RejectedError as error:
         raise RejectedError(_one_line(error.what), where=str(target), todo=error.todo) from error
+
+
+def _folder(folder: Path, server: Host, question: Question, limits: Limits, listen: Listener) -> Verdict:
+    """Checks a folder that is as it was pinned and signed, where that is asked for."""
+    _compare_digest(folder / store.MANIFEST, question.expect_digest)
+    if question.public_key:
+        signing.verify(folder, question.public_key)
+    trusted = bool(question.expect_digest or question.public_key)
+    return pipeline.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
 
 
 def record(folder: Path, to: Path, server: Host, question: Question, listen: Listener) -> Verdict:

@@ -9,7 +9,12 @@ from typing import Any
 
 from exportkit.errors import PluginError
 
-_PACKAGES = {"google": "protobuf", "ml_dtypes": "ml-dtypes"}  # where the package's name is not the module's
+_PACKAGES = {
+    "google": "protobuf",
+    "ml_dtypes": "ml-dtypes",
+    "model_signing": "model-signing",
+    "OpenSSL": "pyopenssl",
+}  # where the package's name is not the module's
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from exportkit.errors import ExportKitError, StoreError
 T = TypeVar("T")
 
 SCHEMA_VERSION = 1
-MANIFEST, RUN = "manifest.json", "run.json"
+MANIFEST, RUN, SIGNATURE = "manifest.json", "run.json", "model.sig"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _MOST_MANIFEST = 64 << 20
 _SUFFIX = ".staging"
@@ -148,7 +148,7 @@ def verify(folder: Path) -> dict[str, Any]:
         raise StoreError("lists no files", where=str(folder / MANIFEST))
     for name, expected in files.items():
         verify_file(folder, name, expected)
-    if extra := sorted(set(_listed(folder)) - files.keys() - {RUN, MANIFEST}):
+    if extra := sorted(set(_listed(folder)) - files.keys() - {RUN, MANIFEST, SIGNATURE}):
         raise StoreError(f"holds {extra[0]}, which its manifest does not list", where=str(folder), todo="Remove it, or export again.")
     return data
 

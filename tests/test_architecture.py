@@ -24,7 +24,8 @@ FLOORS = {
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
-    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "search": 11,
+    "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
+    "search": 11,
     "pipeline": 12, "against": 13, "baseline": 13, "inspection": 14,
     "summary": 15, "reports": 15, "__init__": 16, "cli": 17, "pytest_plugin": 17,
 }  # fmt: skip
@@ -42,6 +43,7 @@ LIGHT = (
     "attempts",
     "blame",
     "search",
+    "signing",
     "pipeline",
     "against",
     "baseline",

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from onnx import numpy_helper
 from test_export import REFERENCE
 
@@ -149,6 +151,23 @@ def test_every_report_holds_what_a_check_found(exportkit, folder, tmp_path):
     assert page.count("<circle") >= 3  # a point for each case
     assert "onnx in onnxruntime" in (tmp_path / "r.xml").read_text()
     assert "| onnx | exported | onnxruntime | ✅ passed |" in (tmp_path / "r.md").read_text()
+
+
+def test_a_signed_folder_is_checked_with_the_key_of_who_signed(exportkit, folder, tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "key.pem").write_bytes(private)
+    (tmp_path / "key.pub").write_bytes(public)
+    done = exportkit("sign", folder, "--private-key", "key.pem")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "model.sig is written" in done.stdout
+    assert exportkit("check", folder, "--public-key", "key.pub").returncode == 0
+    mend(folder, lambda data: data["network"].update(name="another"))
+    done = exportkit("check", folder, "--public-key", "key.pub")
+    assert done.returncode == 2
+    assert "model.sig: is not of key.pub and of these files" in done.stderr
+    assert "it is not what the owner of the key signed" in done.stderr
 
 
 def test_an_unchanged_network_agrees_with_its_artifacts(exportkit, folder):
