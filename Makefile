@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-zoo test-layers test-browser test-cuda clean help
+.PHONY: demo test test-slow test-zoo test-layers test-browser test-cuda fuzz clean help
 
 demo: .venv/ready ## export and prove the reference networks
 	$(BIN)/exportkit export layers/networks/centered_net.py layers/networks/my_linear_net.py --jobs 2
@@ -12,7 +12,7 @@ test: .venv/ready ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser"
+	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser and not fuzz"
 
 test-slow: .venv/ready ## what takes minutes
 	$(BIN)/pytest -n 2 -m slow
@@ -22,6 +22,9 @@ test-zoo: .venv/ready ## export real networks; those of packages that are not in
 
 test-layers: .venv/ready ## export every layer of the library and run it at other sizes
 	$(BIN)/pytest -n 2 -m layers
+
+fuzz: .venv/ready ## damage 2,000 artifacts of each format, and check each
+	$(BIN)/pytest -n 2 -m fuzz
 
 test-browser: .venv/ready ## look at a report in Chromium; skips where there is none
 	$(BIN)/pytest -m browser -rs
