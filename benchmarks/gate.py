@@ -122,6 +122,11 @@ def why(report: Report) -> str:
     return "; ".join(report.undetermined)
 
 
+def narrowed(report: Report) -> set[str]:
+    """Lists the warnings that the artifact takes fewer sizes than eager."""
+    return {one.text for one in report.findings if one.code == "dimension-narrowed" and one.severity == "warning"}
+
+
 def run(opened: Any, network: Network, inputs: Mapping[str, Any]) -> list[Any] | None:
     """Runs one case; None where the runtime refuses it."""
     try:
