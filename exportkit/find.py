@@ -1,5 +1,6 @@
 """Finds the network that a target names: runs the user's file, and picks the module in it. Runs in a child."""
 
+import ast
 import contextlib
 import copy
 import difflib
@@ -75,15 +76,28 @@ def _run_file(file: Path) -> types.ModuleType:
     user_file(str(file))
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(file.parent))
-    name = file.stem if file.stem not in sys.modules else f"{file.stem}_of_user"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
     with _errors_of_import(file):
+        name = _name(file)
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
         spec.loader.exec_module(module)
     return module
+
+
+def _name(file: Path) -> str:
+    """Names the module of a file; one that imports relatively is named in its package, whose parents are imported first."""
+    level = max((node.level for node in ast.walk(ast.parse(file.read_bytes(), file)) if isinstance(node, ast.ImportFrom)), default=0)
+    if not level:
+        return file.stem if file.stem not in sys.modules else f"{file.stem}_of_user"
+    names, folder = [file.stem], file.parent
+    while folder.name and (level > 0 or (folder / "__init__.py").exists()):
+        names, folder, level = [folder.name, *names], folder.parent, level - 1
+    sys.path.insert(0, str(folder))
+    importlib.import_module(".".join(names[:-1]))
+    return ".".join(names)
 
 
 @contextlib.contextmanager

@@ -118,6 +118,17 @@ def test_two_loads_of_one_file_draw_the_same_weights(write):
     assert load.weights_digest_of(name) not in digests  # another seed: the file initialises at random
 
 
+def test_a_file_of_a_package_may_import_relatively(write, tmp_path):
+    (tmp_path / "shop_of_test" / "nets").mkdir(parents=True)
+    (tmp_path / "shop_of_test" / "__init__.py").touch()
+    write("WIDTH = 3\n", "shop_of_test/sizes.py")
+    write("from ..sizes import WIDTH\ndef head(): return nn.Linear(2, WIDTH)\n", "shop_of_test/nets/parts.py")
+    name = write("from .parts import head\nmodel = head()\nexample_inputs = torch.randn(4, 2)\n", "shop_of_test/nets/net.py")
+    loaded, live = load.hold(name)
+    assert loaded.network.name == "net"
+    assert live.call(live.example).shape == (4, 3)
+
+
 def test_what_torch_compiled_is_taken_as_it_was_before(write):
     text = """
 net = nn.Sequential(nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 4))
