@@ -1,8 +1,11 @@
 """Calls a torch artifact as eager is called: arrays in by name, the leaves of its result out as arrays."""
 
+import importlib
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ _NUMBERS = {bool: np.bool_, int: np.int64, float: np.float64, complex: np.comple
 _SCRIPTED = re.compile(r'^ *File "([^"]+)", line (\d+)', re.MULTILINE)  # innermost last
 _TRACED = re.compile(r"^(/?[^\s(]+)\((\d+)\): ", re.MULTILINE)  # innermost first
 _TORCH = re.compile(r"(^|/)torch/")
+_UNKNOWN = re.compile(r"Unknown builtin op: ([\w:]+)")
+_OPERATORS = re.compile(rb"\bops\.([A-Za-z]\w*)\.")
 _RAISED = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt)): (.*)", re.MULTILINE)
 
 
@@ -69,14 +74,24 @@ class TorchSession:
         return leaves
 
 
-def prepare(device: str) -> dict[str, Any]:
-    """Makes torch compute as the reference did, on one thread and without TF32; returns what a reader should know of it.
+def prepare(device: str, file: Path) -> dict[str, Any]:
+    """Makes torch ready for a .pt or .pt2: it computes as the reference did, and has the operators of the packages that the file uses.
+
+    Returns:
+        What a reader should know of it: versions, device, "packages".
 
     Raises:
-        RunError: the device is not there.
+        RunError: the device is not there, or a package cannot be imported.
     """
     torch.set_num_threads(1)
     facts: dict[str, Any] = {"provider": f"torch on {device}", "versions": {"torch": str(torch.__version__)}}
+    if packages := _packages(file):
+        facts["packages"] = packages
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise RunError(f"uses operators of {name}, which cannot be imported: {error}", todo=f"pip install {name}") from error
     if device == "cpu":
         return facts
     if not torch.cuda.is_available():
@@ -85,6 +100,18 @@ def prepare(device: str) -> dict[str, Any]:
     torch.backends.cudnn.allow_tf32 = False  # torch's default for convolutions is TF32, 1e-3 off the reference
     torch.backends.cuda.matmul.allow_tf32 = False
     return {**facts, "gpu": torch.cuda.get_device_name(), "tf32": False}
+
+
+def _packages(file: Path) -> list[str]:
+    """Lists the installed packages, such as torchvision, after which operators of the file are named that torch itself has not."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            texts = [archive.read(name) for name in archive.namelist() if name.endswith((".py", ".json"))]
+    except (OSError, zipfile.BadZipFile):
+        return []  # the loader says what is wrong with it
+    used = {name.decode() for text in texts for name in _OPERATORS.findall(text)}
+    own = {name.partition("::")[0] for name in torch._C._dispatch_get_all_op_names()}  # noqa: SLF001 - torch has no public list
+    return sorted(used & metadata.packages_distributions().keys()) if (used := used - own) else []
 
 
 def to_tensor(array: Array) -> torch.Tensor:
@@ -100,6 +127,8 @@ def to_tensor(array: Array) -> torch.Tensor:
 def translate(error: BaseException) -> RunError:
     """Turns torch's exception into one line and the place in the network file; TorchScript hides both in a traceback of its own."""
     text = str(error)
+    if unknown := _UNKNOWN.search(text):
+        return RunError(f"uses the operator {unknown[1]}, which torch has not: install the package that brings it")
     _, marker, original = text.partition("TorchScript, original code")
     raised = _RAISED.findall(text) if marker else []
     kind, what = raised[-1] if raised else (type(error).__name__, next(iter(text.strip().splitlines()), ""))

@@ -190,6 +190,7 @@ def _report(
         *_form_findings(network, compared),
         *_accept_findings(trial, measurements),
         *_output_findings(network, trial),
+        *_package_findings(artifact, facts),
     ]
     ran = {case.name for case, _ in compared}
     counts = {
@@ -264,6 +265,11 @@ def _dimension_findings(network: Network, taken: Mapping[str, Range]) -> Iterabl
         else:
             text = f"dimension {symbol.name} ({places}) varies in eager, this artifact takes {low} only"
             yield Finding("note", "dimension-fixed", text)
+
+
+def _package_findings(artifact: Artifact, facts: Mapping[str, Any]) -> Iterable[Finding]:
+    for name in facts.get("packages", ()):
+        yield Finding("note", "needs-package", f"{artifact.files[0]} uses operators of {name}: it loads after `import {name}`")
 
 
 def _run_findings(results: list[tuple[Case, Arrays | None]], failures: Mapping[str, str], trial: Trial) -> Iterable[Finding]:

@@ -29,7 +29,7 @@ class Pt2:
             from torch.export.passes import move_to_device_pass
 
             from exportkit import calling
-        facts = calling.prepare(device)
+        facts = calling.prepare(device, folder / artifact.files[0])
         try:
             program = torch.export.load(folder / artifact.files[0])
             if device != "cpu":

@@ -33,7 +33,7 @@ class TorchScript:
             import torch
 
             from exportkit import calling
-        facts = calling.prepare(device)
+        facts = calling.prepare(device, folder / artifact.files[0])
         try:
             module: Any = torch.jit.load(folder / artifact.files[0], map_location=device)
         except Exception as error:
