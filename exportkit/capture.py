@@ -64,6 +64,10 @@ class Captures:
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return self.live.arguments({name: value.clone() for name, value in self.inputs.items()})
 
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """Copies the inputs, outside of the lists and dicts that forward takes them in."""
+        return tuple(value.clone() for value in self.inputs.values())
+
     def scripted(self) -> Any:
         """Compiles the network's own source; loops and branches stay.
 
@@ -81,14 +85,21 @@ class Captures:
         """Records one run; what depends on values or sizes in Python is baked: `decisions` names the values, parity tells of sizes.
 
         Args:
-            flat: give the tensors of the result in one tuple, as ONNX does, whatever forward puts them in.
+            flat: take and give tensors alone, as ONNX does, whatever lists and dicts forward has them in.
         """
         if isinstance(self.live.module, torch.jit.ScriptModule):
             raise ExportError("a ScriptModule is not traced: it is scripted already")
         if not flat:
             with contextlib.suppress(ExportError):  # the tracer takes no dict of tensors and tuples, and no None
                 return self._trace(self.plain_module())
-        return self._trace(self._with_results(self.live.module, lambda result: tuple(flatten(result, frozenset())[1].values())))
+            return self._trace(self._with_results(self.live.module, _tensors_of))
+        forward = type(self.live.module).forward
+
+        def of_tensors(module: nn.Module, *tensors: torch.Tensor) -> tuple[Any, ...]:
+            args, kwargs = self.live.arguments(dict(zip(self.inputs, tensors, strict=True)))
+            return _tensors_of(forward(module, *args, **kwargs))
+
+        return self._trace(with_forward(self.live.module, of_tensors), self.tensors())
 
     def traced_export(self) -> Any:
         """Traces the simplified program: autograd functions, custom operators and Python's own loops are plain operators there."""
@@ -103,8 +114,8 @@ class Captures:
         module.recompile()
         return self._trace(module)
 
-    def _trace(self, module: nn.Module) -> Any:
-        args, kwargs = self.arguments()
+    def _trace(self, module: nn.Module, tensors: tuple[torch.Tensor, ...] | None = None) -> Any:
+        args, kwargs = self.arguments() if tensors is None else (tensors, {})
         given: dict[str, Any] = {"example_kwarg_inputs": kwargs} if kwargs else {"example_inputs": args}
         self.decisions = Decisions()  # a trace that failed holds nothing
         with watched(self.decisions):
@@ -227,6 +238,10 @@ class Captures:
             except Exception as error:
                 where, inside = _places(error)
                 raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
+
+
+def _tensors_of(result: Any) -> tuple[Any, ...]:
+    return tuple(flatten(result, frozenset())[1].values())
 
 
 def refuse_short_trace(captures: Captures) -> None:

@@ -97,18 +97,26 @@ def _translate(program: Any, options: Options) -> Any:
 
 
 def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifact:
-    return _write_legacy(captures.scripted(), captures, folder, options, "scripted")
+    args, kwargs = captures.arguments()
+    return _write_legacy(captures.scripted(), args, kwargs, captures, folder, options, "scripted")
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
     refuse_short_trace(captures)
-    return captures.with_decisions(_write_legacy(captures.traced(flat=True), captures, folder, options, "traced"))
+    return captures.with_decisions(_write_legacy(captures.traced(flat=True), captures.tensors(), {}, captures, folder, options, "traced"))
 
 
-def _write_legacy(module: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
+def _write_legacy(
+    module: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    captures: Captures,
+    folder: Path,
+    options: Options,
+    strategy: str,
+) -> Artifact:
     """Converts TorchScript with the exporter that keeps its loops (torch deprecates it; it ends at opset 20)."""
     _refuse_complex(captures)
-    args, kwargs = captures.arguments()
     names = list(captures.inputs)
     axes = {name: {axis: symbol for (one, axis), symbol in symbol_at(captures.symbols).items() if one == name} for name in names}
     raw = folder / "raw.onnx"
