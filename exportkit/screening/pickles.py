@@ -18,7 +18,7 @@ _NAMING = "GLOBAL"
 _FORBIDDEN = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER")
 _PLAIN = re.compile(
     r"collections OrderedDict"
-    r"|torch (?:\w+Storage|Size|device|dtype|per_\w+_(?:affine|symmetric)|strided|preserve_format|contiguous_format)"
+    r"|torch (?:\w+Storage|Size|device|dtype|per_\w+_(?:affine|symmetric)\w*|strided|preserve_format|contiguous_format)"
     r"|torch (?:float|double|half|bfloat|complex|u?int|long|short|bool|q(?:u?int)|float8)\w*"
     r"|torch\.storage (?:Untyped|Typed)Storage"
     r"|torch\._utils _rebuild_(?:tensor|tensor_v2|tensor_v3|parameter|qtensor|sparse_tensor|meta_tensor_no_storage)"
