@@ -19,7 +19,10 @@ _MOST_INFLATED = 256 << 20  # bytes of all deflated records: text and debug reco
 _ENCRYPTED = 1
 _LOCAL = struct.Struct("<4s5H3L2H")  # APPNOTE.TXT 4.3.7
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
-_IN_ZIP64 = 2**16 - 1  # the number is told in the 64-bit record
+_END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
+_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
+_IN_ZIP64 = (2**16 - 1, 2**32 - 1)  # the number is told in the 64-bit record
+_SIZES64, _UNICODE_PATH = 1, 0x7075  # extra fields (4.5.3, 4.6.9)
 _CHUNK = 1 << 20
 
 
@@ -38,8 +41,8 @@ class Archive:
         infos = self._zip.infolist()
         if not infos or len(infos) > _MOST_RECORDS:
             raise RejectedError(f"holds {len(infos):,} records")
-        _check_end(file, size, len(infos))
-        _check_places(infos, self._zip.start_dir, size)
+        _check_end(file, size, len(infos), self._zip.start_dir)
+        _check_places(file, infos, self._zip.start_dir)
         inflated = 0
         for info in infos:
             _check_record(info)
@@ -57,11 +60,19 @@ class Archive:
         Raises:
             RejectedError: there is none, or it is larger than such a record may be.
         """
+        if self.size(name) > most:
+            raise RejectedError(f"record {shown(name)} has {self.size(name):,} bytes, at most {most:,} are read")
+        return self._zip.read(self.records[name])
+
+    def size(self, name: str) -> int:
+        """Returns how many bytes a record holds.
+
+        Raises:
+            RejectedError: there is none.
+        """
         if name not in self.records:
             raise RejectedError(f"lacks the record {shown(name)}")
-        if self.records[name].file_size > most:
-            raise RejectedError(f"record {shown(name)} has {self.records[name].file_size:,} bytes, at most {most:,} are read")
-        return self._zip.read(self.records[name])
+        return self.records[name].file_size
 
     def _check_content(self, info: zipfile.ZipInfo) -> None:
         try:
@@ -73,21 +84,38 @@ class Archive:
             raise RejectedError(f"record {shown(info.filename)} has {count} bytes, its header says {info.file_size}")
 
 
-def _check_end(file: IO[bytes], size: int, count: int) -> None:
-    """The last bytes must be the directory's end: readers look for it in different places where something follows."""
-    file.seek(max(0, size - _END.size))
-    mark, _, _, here, total, _, _, comment = _END.unpack(file.read(_END.size))
-    if mark != b"PK\5\6" or comment or {here, total} - {count, _IN_ZIP64}:
-        raise RejectedError("does not end where its directory ends, or holds another number of records than it says")
+def _check_end(file: IO[bytes], size: int, count: int, start: int) -> None:
+    """The directory must end where the file's last records say, and these must agree: readers look for it in different ways."""
+    wrong = RejectedError("does not end where its directory ends, or holds another number of records than it says")
+    mark, _, _, here, total, length, place, comment = _END.unpack(_at(file, size - _END.size, _END.size))
+    if mark != b"PK\5\6" or comment or {here, total} - {count, *_IN_ZIP64}:
+        raise wrong
+    end = size - _END.size
+    if _at(file, end - _LOCATOR.size, 4) == b"PK\6\7":
+        _, _, at, _ = _LOCATOR.unpack(_at(file, end - _LOCATOR.size, _LOCATOR.size))
+        end -= _LOCATOR.size + _END64.size
+        mark, *_, here, total, length64, place64 = _END64.unpack(_at(file, end, _END64.size))
+        if mark != b"PK\6\6" or at != end or {here, total} != {count} or {length, place} - {length64, place64, *_IN_ZIP64}:
+            raise wrong
+        length, place = length64, place64
+    if place != start or place + length != end:
+        raise wrong
 
 
-def _check_places(infos: list[zipfile.ZipInfo], directory: int, size: int) -> None:
+def _at(file: IO[bytes], place: int, count: int) -> bytes:
+    file.seek(max(0, place))
+    return file.read(count)
+
+
+def _check_places(file: IO[bytes], infos: list[zipfile.ZipInfo], directory: int) -> None:
     end = 0
     for info in sorted(infos, key=lambda one: one.header_offset):
         if info.header_offset < end:
             raise RejectedError(f"record {shown(info.filename)} lies over another one: a zip bomb")
-        end = info.header_offset + _LOCAL.size + info.compress_size
-        if end > min(directory, size):
+        raw = _at(file, info.header_offset, _LOCAL.size)
+        names = sum(_LOCAL.unpack(raw)[-2:]) if len(raw) == _LOCAL.size else 0
+        end = info.header_offset + _LOCAL.size + names + info.compress_size
+        if end > directory:
             raise RejectedError(f"record {shown(info.filename)} reaches beyond the end of the records")
     if min(one.header_offset for one in infos):
         raise RejectedError("holds something before its first record")
@@ -95,8 +123,10 @@ def _check_places(infos: list[zipfile.ZipInfo], directory: int, size: int) -> No
 
 def _check_record(info: zipfile.ZipInfo) -> None:
     check_name(info.filename, "record")
-    if any(not one.isprintable() for one in info.filename):
-        raise RejectedError(f"record {shown(info.filename)} has control characters in its name")
+    if info.filename != info.orig_filename or not info.filename.isprintable():
+        raise RejectedError(f"record {shown(info.orig_filename)} has control characters in its name, or two names")
+    if sum(one == _SIZES64 for one in _extras(info)) > 1 or _UNICODE_PATH in _extras(info):
+        raise RejectedError(f"record {shown(info.filename)} gives its sizes or its name twice")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG) or info.filename.endswith("/"):
         raise RejectedError(f"record {shown(info.filename)} is no plain file")
@@ -106,6 +136,16 @@ def _check_record(info: zipfile.ZipInfo) -> None:
         raise RejectedError(f"record {shown(info.filename)} is compressed in a way that torch does not know")
     if info.compress_type == zipfile.ZIP_STORED and info.file_size != info.compress_size:
         raise RejectedError(f"record {shown(info.filename)} is stored as {info.compress_size} bytes and claims {info.file_size}")
+
+
+def _extras(info: zipfile.ZipInfo) -> list[int]:
+    """Lists the kinds of a directory entry's extra fields."""
+    kinds, place = [], 0
+    while place + 4 <= len(info.extra):
+        kind, length = struct.unpack_from("<2H", info.extra, place)
+        kinds.append(kind)
+        place += 4 + length
+    return kinds
 
 
 def _check_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
@@ -128,6 +168,6 @@ def _without_folder(infos: list[zipfile.ZipInfo]) -> Mapping[str, zipfile.ZipInf
     records = {info.filename.partition("/")[2]: info for info in infos}
     if len(folders) != 1 or "" in records:
         raise RejectedError("holds records outside of its one folder")
-    if len(records) != len(infos):
+    if len({name.lower() for name in records}) != len(infos):  # torch's reader takes "A" for "a"
         raise RejectedError("holds a record twice: two readings in one file")
     return records

@@ -17,13 +17,13 @@ _MOST_STEPS = 5_000_000
 _NAMING = "GLOBAL"
 _FORBIDDEN = ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER")
 _PLAIN = re.compile(
-    r"collections OrderedDict"
+    r"collections OrderedDict|builtins complex"
     r"|torch (?:\w+Storage|Size|device|dtype|per_\w+_(?:affine|symmetric)\w*|strided|preserve_format|contiguous_format)"
     r"|torch (?:float|double|half|bfloat|complex|u?int|long|short|bool|q(?:u?int)|float8)\w*"
     r"|torch\.storage (?:Untyped|Typed)Storage"
     r"|torch\._utils _rebuild_(?:tensor|tensor_v2|tensor_v3|parameter|qtensor|sparse_tensor|meta_tensor_no_storage)"
     r"|torch\.serialization _get_layout"
-    r"|torch\.jit\._pickle (?:restore_type_tag|build_\w+list|build_tensor_from_id)"
+    r"|torch\.jit\._pickle (?:restore_type_tag|build_\w+list)"
 )
 _SCRIPTED = re.compile(r"__torch__[\w.]* \w+")
 # C++ objects that read their state from the file: of those, the packed weights of torch's own quantised layers alone.
@@ -48,6 +48,8 @@ def check_pickle(data: bytes, where: str, *, scripted: bool = False) -> None:
             raise RejectedError(f"{where} is a pickle of more than {_MOST_STEPS:,} steps")
         if operation.name in _FORBIDDEN:
             raise RejectedError(f"{where} holds {operation.name}, with which a pickle imports what it likes")
+        if "PUT" in operation.name and int(argument or 0) > _MOST_STEPS:
+            raise RejectedError(f"{where} keeps {argument:,} values: a memory bomb")
         if operation.name == _NAMING and not _allowed(str(argument), scripted=scripted):
             raise RejectedError(f"{where} would import {shown(str(argument))}")
     if end != len(data) - 1:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
 
+import good_torch
 import torch
 
 
@@ -83,7 +84,7 @@ def saved(content):
 
 EVIL = pickle.dumps(Evil(), protocol=2)
 
-# --- pickles that call, wherever they lie ---------------------------------------------------------------------------------------------
+# --- pickles that call, wherever they lie -------------------------------------------------------------------------------------------------
 
 PICKLED = ("archive/data.pkl", "constants.pkl", ".py.debug_pkl")
 each(
@@ -374,6 +375,314 @@ each(
     lambda data, content: replaced(data, "models/model.json", content),
     {"cut": b"{", "no_utf8": b"\xff", "nested": b"[" * 10000, "key_twice": b'{"a": 1, "a": 2}'},
 )
+
+
+# --- tensors that reach beyond what is stored, or nest without end ------------------------------------------------------------------------
+
+
+def _pickled(data, fault):
+    """Changes bytes of the pickle of parameters."""
+    old, new = fault
+
+    def content(pickled):
+        assert pickled.count(old) == 1
+        return pickled.replace(old, new)
+
+    return replaced(data, "archive/data.pkl", content)
+
+
+LEAST, HUGE = b"J\xff\xff\xff\xff", b"J\x00\x00\x00\x7f"  # -1, 2**31 - 2**24
+WEIGHT = b"K\x00(K\x03K\x04t(K\x04K\x01t"  # offset 0, size (3, 4), strides (4, 1)
+KEY = b"X\x05\x00\x00\x00names"
+each(
+    "tensors",
+    "scripted_pt",
+    "data.pkl",
+    _pickled,
+    {
+        "storage_longer": (b"K\x0ctQ", HUGE + b"tQ"),
+        "storage_shorter": (b"K\x0ctQ", b"K\x04tQ"),
+        "storage_negative": (b"K\x0ctQ", LEAST + b"tQ"),
+        "storage_elsewhere": (b"X\x01\x00\x00\x001q", b"X\x0b\x00\x00\x00../data.pklq"),
+        "element_wider": (b"torch\nFloatStorage", b"torch\nDoubleStorage"),
+        "element_unknown": (b"torch\nFloatStorage", b"torch\nVastStorage"),
+        "element_by_number": (b"ctorch\nFloatStorage\n", b"K\x06"),
+        "call_by_number": (b"weightq\x13h\x02", b"weightq\x13K\x01"),
+        "offset": (WEIGHT, WEIGHT.replace(b"K\x00(", b"K\x01(")),
+        "offset_negative": (WEIGHT, WEIGHT.replace(b"K\x00(", LEAST + b"(")),
+        "stride": (WEIGHT, WEIGHT.replace(b"t(K\x04", b"t(" + HUGE)),
+        "stride_negative": (WEIGHT, WEIGHT.replace(b"t(K\x04", b"t(" + LEAST)),
+        "size": (WEIGHT, WEIGHT.replace(b"(K\x03", b"(" + HUGE)),
+        "rank": (WEIGHT, WEIGHT.replace(b"(K\x03", b"(")),
+        "without_end": (WEIGHT, b"K\x00(" + HUGE * 2 + b"t(K\x00K\x00t"),
+        "memo": (b"}(X\x05\x00\x00\x00scale", b"}r\xff\xff\xff\x7f(X\x05\x00\x00\x00scale"),
+        "deep": (KEY, b"X\x01\x00\x00\x00a)" + b"\x85" * 100_000 + KEY),
+        "deep_type": (b"X\x09\x00\x00\x00List[str]", b"X\x09\xc4\x09\x00" + (b"List[" * 130_000)[:640_009]),
+    },
+)
+each("tensors", "quantized_pt", "scales", _pickled, {"few_scales": (b"q\x13K\x00(K\x04t", b"q\x13K\x00(K\x02t")})
+each(
+    "tensors",
+    "sparse_pt",
+    "index beyond",
+    lambda data, places: replaced(data, "data/0", struct.pack("<8q", *places)),
+    {"sparse_index": (0, 1, 2, 10**9, 0, 1, 2, 3), "sparse_index_negative": (0, 1, 2, 3, 0, 1, 2, -7)},
+)
+each(
+    "tensors",
+    "sized_pt2",
+    "sample_inputs",
+    lambda data, content: replaced(data, "sample_inputs/model.pt", content),
+    {"sample_longer": rewritten(saved(WEIGHTS), lambda name, old: [(name, old.replace(b"K\x03t", b"K\x7ft"))])},
+)
+
+# --- code that loading evaluates, or that reaches out by another spelling -----------------------------------------------------------------
+
+each(
+    "code",
+    "scripted_pt",
+    ".py'",
+    lambda data, lines: replaced(data, "good_torch.py", lambda old: old + lines.encode()),
+    {
+        "default": "  def f(self, x: int=__torch__.g()) -> int:\n    return x\ndef g() -> int:\n  return 1\n",
+        "default_operator": "  def f(self, x: Tensor=torch.ones([99999, 99999])) -> Tensor:\n    return x\n",
+        "constant": "class B(Module):\n  x : Final[int] = __torch__.g()\n",
+        "constant_operator": "class B(Module):\n  x : Final[Tensor] = torch.ones([99999, 99999])\n",
+        "enumeration": "class B(Enum):\n  A = __torch__.g()\n",
+        "default_of_a_tuple": "class B(NamedTuple):\n  x : int = __torch__.g()\n",
+        "spaces": "  def f(self) -> Tensor:\n    return torch . from_file('/etc/passwd', False, 10)\n",
+        "lines": "  def f(self) -> Tensor:\n    return (ops.\n      aten.from_file)('/etc/passwd', False, 10)\n",
+        "by_getattr": "  def f(self) -> Tensor:\n    return getattr(torch, 'from_file')('/etc/passwd', False, 10)\n",
+        "by_getattr_of_aten": "  def f(self) -> Tensor:\n    return getattr(ops.aten, 'from_file')('/etc/passwd', False, 10)\n",
+        "by_another_name": "  def f(self) -> Tensor:\n    t = torch\n    return t.from_file('/etc/passwd', False, 10)\n",
+        "writes_a_file": "  def f(self) -> NoneType:\n    return torch.save([1], 'canary')\n",
+        "reads_a_tensor": "  def f(self) -> Tensor:\n    return ops.debugprims.load_tensor('x', [1], [1])\n",
+        "setstate_among_strings": '  x : str = """\'"""\n  def __setstate__(self, x: int) -> int:\n    return x # \'\n',
+        "sum_without_end": "  def f(self) -> int:\n    return " + "+".join(["1"] * 50_000) + "\n",
+        "minus_without_end": "  def f(self) -> int:\n    return " + "-" * 50_000 + "1\n",
+    },
+)
+
+# --- archives that two readers see in two ways --------------------------------------------------------------------------------------------
+
+each(
+    "records",
+    "fixed_pt2",
+    "twice",
+    added,
+    {"other_case": "archive/data/weights/Weight_0", "other_case_of_json": "archive/models/MODEL.json"},
+)
+each("records", "scripted_pt", "two names", lambda data, name: added(data, _named(name)), {"zero_byte": "archive/version\0.txt"})
+
+
+def _named(name):
+    info = zipfile.ZipInfo("x")
+    info.filename = info.orig_filename = name
+    return info
+
+
+def _extra(data, extra):
+    info = zipfile.ZipInfo("archive/extra/x")
+    info.extra = extra
+    return added(data, info)
+
+
+SIZES = struct.pack("<2H2Q", 1, 16, 1, 1)
+each(
+    "headers",
+    "scripted_pt",
+    "twice",
+    _extra,
+    {"unicode_path": struct.pack("<2HBL", 0x7075, 18, 1, 0) + b"archive/x.txt", "sizes_twice": SIZES + SIZES},
+)
+
+
+def _ended(data, fault):
+    """Puts 64-bit records of a directory between it and its end."""
+    data = plain(data)
+    end = data.index(b"PK\5\6")
+    count, size, place = struct.unpack_from("<HLL", data, end + 10)
+    told = {"count": count, "size": size, "place": place, "at": end} | fault
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, told["count"], told["count"], told["size"], told["place"])
+    return data[:end] + record + struct.pack("<4sLQL", b"PK\6\7", 0, told["at"], 1) + data[end:]
+
+
+each(
+    "headers",
+    "scripted_pt",
+    "",
+    _ended,
+    {
+        "end_elsewhere": {"at": 30},
+        "end_of_another_count": {"count": 1},
+        "end_of_another_size": {"size": 46},
+        "end_of_another_place": {"place": 0},
+    },
+)
+each(
+    "headers",
+    "scripted_pt",
+    "",
+    _patched,
+    {"local_extra_over_the_next": (b"PK\3\4", 28, "<H", 400), "two_ends": (b"PK\1\2", 0, "<4s", b"PK\5\6")},
+)
+
+
+def _gap(data, content):
+    """Bytes between the directory and its end: the directory may lie in two places."""
+    data = plain(data)
+    end = data.index(b"PK\5\6")
+    return data[:end] + content + data[end:]
+
+
+each("headers", "scripted_pt", "", _gap, {"gap_before_the_end": b"x" * 46})
+
+# --- weights that a list calls raw, and torch unpickles -----------------------------------------------------------------------------------
+
+
+def _listed(data, fault):
+    """Adds a constant of evil content, and what lists say of it."""
+    name, listed, *others = fault
+
+    def change(old, kept):
+        yield old, json.dumps({"config": dict(enumerate(listed))}).encode() if old.endswith("model_constants_config.json") else kept
+        if old.endswith("byteorder"):
+            yield f"archive/data/constants/{name}", EVIL
+            for model, entries in others:
+                yield f"archive/data/constants/{model}_constants_config.json", json.dumps({"config": dict(enumerate(entries))}).encode()
+
+    return rewritten(data, change)
+
+
+def _entry(name, use_pickle):
+    return {"path_name": name, "is_param": False, "use_pickle": use_pickle, "tensor_meta": None}
+
+
+each(
+    "weights",
+    "fixed_pt2",
+    "",
+    _listed,
+    {
+        "opaque_called_raw": ("opaque_obj_0", [_entry("opaque_obj_0", False)]),
+        "object_called_raw": ("custom_obj_0", [_entry("custom_obj_0", False)]),
+        "of_old_called_raw": ("model.pt", [_entry("model.pt", False)]),
+        "raw_and_pickled": ("tensor_0", [_entry("tensor_0", False), _entry("tensor_0", True)]),
+        "of_another_model": ("tensor_0", [_entry("tensor_0", False)], ("other", [_entry("tensor_0", True)])),
+        "called_json": ("evil.json", [_entry("evil.json", True)]),
+        "elsewhere": ("tensor_0", [_entry("tensor_0", False), _entry("../../extra/x", True)]),
+    },
+)
+
+
+def _scripted_within(data, line):
+    """torch.load takes a file with constants.pkl for TorchScript, and loads it as such."""
+    within = rewritten(good_torch.GOOD["scripted_pt"](), lambda name, old: [(name, old + line if name.endswith(".py") else old)])
+    return replaced(data, "sample_inputs/model.pt", within)
+
+
+each(
+    "samples", "sized_pt2", "sample_inputs", _scripted_within, {"torchscript": b"  def __setstate__(self, x: int) -> int:\n    return x\n"}
+)
+
+# --- names that torch writes into code that it runs ---------------------------------------------------------------------------------------
+
+RUNS = "__import__('os').system('touch canary')"
+
+
+def _renamed(data, names):
+    old, new = (json.dumps(name).encode() for name in names)
+    return rewritten(data, lambda name, kept: [(name, kept.replace(old, new) if name.endswith(".json") else kept)])
+
+
+each(
+    "names",
+    "fixed_pt2",
+    "written into code",
+    _renamed,
+    {
+        "input_default": ("x", f"x={RUNS}"),
+        "input_body": ("x", f"x):\n  {RUNS}\n  def f(self"),
+        "node": ("linear", f"linear={RUNS}"),
+        "weight": ("layer.weight", f'weight", {RUNS}) #'),
+        "buffer": ("scale", f'scale", {RUNS}) #'),
+    },
+)
+each("names", "fixed_pt2", "forward_arg_names", setting("forward_arg_names"), {"argument": [f"x={RUNS}"], "no_list": f"x={RUNS}"})
+each(
+    "names",
+    "fixed_pt2",
+    "range_constraints",
+    setting("range_constraints"),
+    {"many_symbols": {"u99999999999": {"min_val": 0, "max_val": 9}}},
+)
+
+# --- trees of inputs and outputs ----------------------------------------------------------------------------------------------------------
+
+LEAF = {"type": None, "context": None, "children_spec": []}
+
+
+def _spec(kind, context, keywords="[]"):
+    children = [
+        {"type": kind, "context": context, "children_spec": [LEAF]},
+        {"type": "builtins.dict", "context": keywords, "children_spec": []},
+    ]
+    return json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": children}])
+
+
+def _factory(module, name):
+    return {"default_factory_module": module, "default_factory_name": name, "dict_context": ["a"]}
+
+
+for key in ("in_spec", "out_spec"):
+    each(
+        f"trees_{key.partition('_')[0]}",
+        "fixed_pt2",
+        key,
+        setting(key),
+        {
+            "imports_a_module": _spec("collections.defaultdict", _factory("antigravity", "webbrowser")),
+            "takes_a_function": _spec("collections.defaultdict", _factory("builtins", "breakpoint")),
+            "enumeration": _spec("builtins.dict", json.dumps([{"__enum__": True, "fqn": "antigravity:x", "name": "x"}])),
+            "enumeration_escaped": _spec("builtins.dict", '[{"\\u005f_enum__": true, "fqn": "antigravity:x", "name": "x"}]'),
+            "no_json": "[",
+            "number": 5,
+            "nested": "[1, " + "[" * 3000,
+        },
+    )
+each("trees", "fixed_pt2", "in_spec", setting("in_spec"), {"keyword": _spec("builtins.tuple", "null", json.dumps([f"x={RUNS}"]))})
+
+# --- more of text, operators, models ------------------------------------------------------------------------------------------------------
+
+each(
+    "sizes",
+    "sized_pt2",
+    "bomb of a number",
+    setting("expr_str"),
+    {
+        "power": "9**9**9**9",
+        "power_of_integers": "Pow(Integer(9), Pow(Integer(9), Integer(9)))",
+        "power_of_products": "Pow(Integer(2), Mul(Integer(64), Integer(64), Integer(64)))",
+        "shift": "LShift(Integer(1), Integer(99999999999))",
+        "float": "floor(Float('1e999999999'))",
+        "digits": "9" * 4000,
+    },
+)
+
+
+def _argument(data, name):
+    return edited(data, lambda told: told["graph_module"]["graph"]["nodes"][0]["inputs"][0].update(arg={"as_operator": name}))
+
+
+each("operators", "fixed_pt2", "as_operator", _argument, {"as_argument": "torch.hub.load"})
+each(
+    "operators",
+    "sized_pt2",
+    "target",
+    setting("target"),
+    {"reads_a_tensor": "torch.ops.debugprims.load_tensor.default", "writes_memory": "torch.ops.inductor._reinterpret_tensor.default"},
+)
+each("format", "fixed_pt2", "archive_format", lambda data, text: replaced(data, "archive_format", text), {"other": b"pt3"})
 
 
 def write(name, folder, good):
