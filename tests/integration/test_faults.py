@@ -1,15 +1,21 @@
 """Whole exports that are killed, or that meet a full disk: the published folder is whole, and the next command works."""
 
+import multiprocessing
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from exportkit import store
+from exportkit import cli, pipeline, store
+from exportkit.worker import Host
 
 pytestmark = pytest.mark.slow
 
@@ -77,6 +83,47 @@ def test_a_kill_at_any_step_leaves_the_old_set_and_no_process(tmp_path):
     assert code == 0, told
     assert (folder / "manifest.json").read_bytes() != before
     assert [one.name for one in folder.parent.iterdir()] == ["net"]
+
+
+def begin():
+    """Gives a process of the pool a warm server of its own: an import of torch for each command would take ten times as long."""
+    server = Host.start(pipeline.PRELOAD)
+    cli.Host.start = lambda *_: nullcontext(server)
+
+
+def command(job):
+    """Runs a whole command in a process of the pool; returns its exit code and what it printed."""
+    folder, words = job
+    done = CliRunner().invoke(cli.app, [word.format(folder) for word in words])
+    return done.exit_code, f"{words}: {done.output} {done.exception or ''}"
+
+
+EXPORTS = [("export", f"{{}}/net{seed}.py", "--name", "net", "--to", "{}/artifacts", "--format", "torchscript") for seed in (0, 1)]
+CHECK = ("check", "{}/artifacts/net")
+COMMANDS = 200
+
+
+@pytest.mark.timeout(1800)
+def test_two_hundred_commands_on_one_folder_eight_at_a_time_tear_nothing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # the pool's processes import this file by its name
+    for seed in (0, 1):
+        (tmp_path / f"net{seed}.py").write_text(NET.replace("manual_seed(0)", f"manual_seed({seed})"))
+    manifest = tmp_path / "artifacts" / "net" / "manifest.json"
+    made = []
+    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("forkserver"), initializer=begin) as pool:
+        for words in EXPORTS:
+            code, told = pool.submit(command, (tmp_path, words)).result()
+            assert code == 0, told
+            made.append(manifest.read_bytes())
+        jobs = [(tmp_path, CHECK if number % 2 else EXPORTS[number // 2 % 2]) for number in range(COMMANDS)]
+        wrong = [told for code, told in pool.map(command, jobs, chunksize=1) if code != 0]
+        assert wrong == []
+        assert manifest.read_bytes() in made
+        for words, expected in zip(EXPORTS, made, strict=True):
+            assert pool.submit(command, (tmp_path, words)).result()[0] == 0
+            assert manifest.read_bytes() == expected
+    assert store.verify(manifest.parent)
+    assert [one.name for one in manifest.parents[1].iterdir()] == ["net"]
 
 
 @pytest.fixture
