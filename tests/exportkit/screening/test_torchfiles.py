@@ -42,3 +42,10 @@ def test_a_string_that_looks_like_brackets_is_no_code(tmp_path):
     file = tmp_path / "m.pt"
     file.write_bytes(hostile_torch.replaced(content("scripted_pt"), ".py", lambda old: old + line))
     read(file)
+
+
+def test_a_range_of_an_expression_is_read(tmp_path):
+    ranges = {"7 - s47": {"min_val": 0, "max_val": 7}}
+    file = tmp_path / "m.pt2"
+    file.write_bytes(hostile_torch.edited(content("sized_pt2"), lambda told: told["range_constraints"].update(ranges)))
+    read(file)
