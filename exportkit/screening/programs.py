@@ -105,7 +105,7 @@ def _check_tree(text: Any, where: str) -> None:
     whole = parse(text, where)
     for key, value in _entries(whole):
         if key == "context" and isinstance(value, str):
-            told = parse(value, where) if value[:1] in "[{" else None
+            told = parse(value, where) if value.lstrip()[:1] in ("[", "{") else None
             if any(name == "__enum__" for name, _ in _entries(told)):
                 raise RejectedError(f"{where} imports a module for an enumeration")
         elif key == "context" and isinstance(value, dict) and "default_factory_module" in value:

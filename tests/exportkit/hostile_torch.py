@@ -644,6 +644,7 @@ for key in ("in_spec", "out_spec"):
             "imports_a_module": _spec("collections.defaultdict", _factory("antigravity", "webbrowser")),
             "takes_a_function": _spec("collections.defaultdict", _factory("builtins", "breakpoint")),
             "enumeration": _spec("builtins.dict", json.dumps([{"__enum__": True, "fqn": "antigravity:x", "name": "x"}])),
+            "enumeration_indented": _spec("builtins.dict", ' [{"__enum__": true, "fqn": "antigravity:x", "name": "x"}]'),
             "enumeration_escaped": _spec("builtins.dict", '[{"\\u005f_enum__": true, "fqn": "antigravity:x", "name": "x"}]'),
             "no_json": "[",
             "number": 5,
