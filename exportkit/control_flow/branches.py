@@ -1,12 +1,13 @@
 """`if` on what is known at run time only: both sides and a select where that is cheap, else torch's `cond`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from exportkit.control_flow.lists import Buffer, Probe, Rows, Tally
-from exportkit.control_flow.scalars import as_tensor, is_number, is_tensor
+from exportkit.control_flow.lists import Buffer, Probe, Rows, Tally, UnseenError, as_rows
+from exportkit.control_flow.scalars import as_tensor, is_number, is_tensor, same_shape
 from exportkit.control_flow.structure import UNSET, ImpossibleError, Operands, Unset, exporting, fresh, take_apart, unrecorded
 from exportkit.errors import ExportError
 
@@ -29,11 +30,11 @@ def choose(flag: Any, then: Branch, otherwise: Branch, captured: Sequence[Any] =
     flag = flag.reshape(())
     try:
         ours = _tried(then, captured, recorded=cheap)
-    except ImpossibleError:
+    except (ImpossibleError, UnseenError):
         return otherwise(*captured)
     try:
         theirs = _tried(otherwise, captured, recorded=cheap)
-    except ImpossibleError:
+    except (ImpossibleError, UnseenError):
         return then(*captured)
     if cheap:
         return tuple(select(flag, a, b) for a, b in zip(ours, theirs, strict=True))
@@ -73,6 +74,8 @@ def _common(a: Any, b: Any) -> Any:
     if isinstance(a, Unset) or isinstance(b, Unset):
         return _tensors(b if isinstance(a, Unset) else a)
     if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        if isinstance(a, list) and len(a) != len(b) and all(is_number(one) or is_tensor(one) for one in [*a, *b]):
+            return _common_rows(a, b)
         if len(a) != len(b):
             raise _unlike("lists of different length")
         return type(a)([_common(x, y) for x, y in zip(a, b, strict=True)])
@@ -80,20 +83,28 @@ def _common(a: Any, b: Any) -> Any:
         return a
     if a is None or b is None:
         raise _unlike("a tensor in one and None in the other")
-    if isinstance(a, Buffer | Tally | Probe):
+    if isinstance(a, Tally | Probe) or (isinstance(a, Buffer) and isinstance(b, Buffer) and same_shape(a.room, b.room)):
         return a
-    if isinstance(a, Rows) or isinstance(b, Rows):
-        raise _unlike("lists that loops lengthened")
+    if isinstance(a, Rows | Buffer) or isinstance(b, Rows | Buffer):
+        return _common_rows(a, b)
     a, b = as_tensor(a), as_tensor(b)
     if a.dim() != b.dim():
         raise _unlike(f"tensors of rank {a.dim()} and {b.dim()}")
     return a.to(torch.promote_types(a.dtype, b.dtype)) if a.dtype != b.dtype else a
 
 
+def _common_rows(a: Any, b: Any) -> Rows:
+    """Stacks a list of which the branches give more or fewer elements."""
+    filled = a if not isinstance(a, list) or a else b
+    return as_rows(filled)
+
+
 def _fit(result: Any, form: Any) -> Any:
     """Brings a branch's result into the common form."""
     if isinstance(result, Unset):
         return _empty(form)
+    if isinstance(form, Rows):
+        return as_rows(result, form.parts[0])
     if isinstance(form, tuple | list):
         return type(form)([_fit(one, part) for one, part in zip(result, form, strict=True)])
     return as_tensor(result) if is_tensor(form) else result
@@ -126,7 +137,7 @@ def select(flag: torch.Tensor, a: Any, b: Any) -> Any:  # noqa: PLR0911 - one fo
     if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b):
         return type(a)([select(flag, x, y) for x, y in zip(a, b, strict=True)])
     if isinstance(a, Buffer) and isinstance(b, Buffer):
-        return Buffer(select(flag, a.room, b.room), select(flag, a.count, b.count))
+        return replace(a, room=select(flag, a.room, b.room), count=select(flag, a.count, b.count))
     if isinstance(a, Tally) and isinstance(b, Tally):
         return Tally(select(flag, a.count, b.count))
     if isinstance(a, Probe) and isinstance(b, Probe):

@@ -25,6 +25,7 @@ _OPERATORS = {
 }
 _NAMED = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "//": "floordiv", "%": "mod", "**": "power"}
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+_FUNCTIONS = ("abs", "round", "floor", "ceil", "trunc", "sqrt", "exp", "log", "sin", "cos", "tan", "tanh")  # of Python numbers
 _LOGIC = {"aten::__and__": "and", "aten::__or__": "or", "aten::__xor__": "xor"}
 _NUMBERS = ("int", "float", "bool", "Scalar")
 _CODES = {"ScalarType": "dtype", "Layout": "layout", "MemoryFormat": "memory format"}
@@ -48,6 +49,7 @@ _SCALAR_TYPES = [
 ]  # fmt: skip - in the order of c10::ScalarType
 _LAYOUTS = ["strided", "sparse_coo"]
 _FORMATS = ["contiguous_format", "preserve_format", "channels_last", "channels_last_3d"]
+_LAST = {"alpha": "1"}  # by name beside a tensor, by place beside a number, which may be a tensor in generated source; and its default
 _FILLED = {"aten::full": 1, "aten::full_like": 1, "aten::new_full": 2}
 
 
@@ -161,6 +163,8 @@ class Calls:
         if node.operator in _COMPARISONS and node.kind.startswith("aten::") and not any(self._is_value(name) for name in node.inputs[:2]):
             left, right = self._codes(node, given)
             return f"scalars.{node.operator}({left}, {right})"
+        if numbers and len(given) == 1 and node.operator in _FUNCTIONS:
+            return f"scalars.function({node.operator!r}, {given[0]})"
         if numbers and node.kind in _LOGIC:
             return f"scalars.logical({_LOGIC[node.kind]!r}, {', '.join(given)})"
         if node.kind == "aten::add" and self._kind(node.inputs[0]).startswith("List["):
@@ -247,9 +251,9 @@ class Calls:
             )
         words = []
         for argument, name, text in zip(node.arguments, node.inputs, given, strict=False):
-            written = self._argument(argument, name, text, first)
-            if not (argument.keyword and text == "None"):
-                words.append(f"{argument.name}={written}" if argument.keyword else written)
+            written, by_name = self._argument(argument, name, text, first), argument.keyword or argument.name in _LAST
+            if not (by_name and text in ("None", _LAST.get(argument.name))):
+                words.append(f"{argument.name}={written}" if by_name else written)
         return f"aten.{node.operator}({', '.join(words)})"
 
     def _argument(self, argument: Argument, name: str, text: str, first: str) -> str:

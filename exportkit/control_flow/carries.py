@@ -38,14 +38,14 @@ class Loop:
 
     Attributes:
         rows: takes the steps, (N,), and what is captured; returns tensors, each of which holds one row a step.
-        appends: how often at most a step appends to one list.
+        appends: how often at most a step appends to one list; None where only a run of the loop tells.
     """
 
     body: Callable[..., tuple[Any, ...]]
     carried: tuple[Carried, ...]
     captured: tuple[Any, ...]
     rows: Callable[..., tuple[torch.Tensor, ...]] | None = None
-    appends: int = 1
+    appends: Any = 1
 
     def step(self, at: Any, rows: Sequence[Any], values: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
         return list(self.body(at, *rows, *values, *captured))
@@ -130,19 +130,20 @@ def left(old: Any, new: Any, one: Carried) -> Any:
     return Buffer(room, old.count + old.step, old.step)
 
 
-def ended(value: Any, one: Carried, *, full: bool) -> Any:
+def ended(value: Any, before: Any, one: Carried, *, full: bool) -> Any:
     """Returns a carried value as it stands after the loop.
 
     Args:
+        before: what the loop started from.
         full: every step was taken, so that a buffer is full.
     """
     if one.mode != "lengthened":
-        return value
+        return replace(value, spare=isinstance(before, Buffer) and before.spare) if isinstance(value, Buffer) else value
     return (value.room if full else value.whole()).movedim(0, one.dim)
 
 
-def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: int) -> Any:
-    if one.mode in ("appended", "written") or isinstance(value, Buffer | Tally):
+def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: Any) -> Any:
+    if one.mode in ("appended", "written") or isinstance(value, Buffer | Tally | Probe):
         return value
     if one.mode == "lengthened":
         return _with_length(value, new, one, most)
@@ -151,15 +152,22 @@ def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: i
     return match(as_carried(value), as_carried(new), one.name)
 
 
-def _with_room(value: Any, most: Any, appends: int) -> Any:
+def has_room(value: Any) -> bool:
+    """Says whether a loop around left room for what a loop appends to a list, or only counts it."""
+    return isinstance(value, Tally | Probe) or (isinstance(value, Buffer) and value.spare)
+
+
+def _with_room(value: Any, most: Any, appends: Any) -> Any:
     """Makes a buffer of a list that a loop carries; of an empty one later, when its elements are known."""
+    if has_room(value):
+        return value
     if most is None:
         return Tally(as_tensor(lists.length(value)))
-    if isinstance(value, Tally) or (isinstance(value, list) and not value):
+    if isinstance(value, list) and not value:
         return value
     whole = value.whole() if isinstance(value, Rows | Buffer) else torch.stack([as_tensor(element) for element in value])
-    room = torch.zeros([as_size(most) * appends, *whole.shape[1:]], dtype=whole.dtype)
-    return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]))
+    room = torch.zeros([as_size(most) * as_size(appends), *whole.shape[1:]], dtype=whole.dtype)
+    return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]), spare=True)
 
 
 def _with_length(value: torch.Tensor, added: torch.Tensor, one: Carried, most: Any) -> Buffer:
@@ -176,10 +184,11 @@ def _with_length(value: torch.Tensor, added: torch.Tensor, one: Carried, most: A
     return Buffer(torch.cat([whole, room]), as_tensor(whole.shape[0]), step)
 
 
-def _room_for(element: Any, most: Any, appends: int) -> Buffer:
+def _room_for(element: Any, most: Any, appends: Any) -> Buffer:
     if element is None:
         raise ExportError("a list that a loop carries gets no element in its first step", todo="Append to it in every step.")
-    return Buffer(torch.zeros([as_size(most) * appends, *element.shape], dtype=element.dtype), torch.zeros((), dtype=torch.int64))
+    room = torch.zeros([as_size(most) * as_size(appends), *element.shape], dtype=element.dtype)
+    return Buffer(room, torch.zeros((), dtype=torch.int64), spare=True)
 
 
 def gains_of(loop: Loop, out: Sequence[Any]) -> list[Any]:

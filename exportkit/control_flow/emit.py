@@ -134,9 +134,16 @@ class _Writer:
             words.append(f"rows={rows}")
         if plan.bound:
             words.append(f"bound={self.names.of(plan.bound)}")
-        if plan.appends > 1:
-            words.append(f"appends={plan.appends}")
+        if plan.appends is None or any(plan.appends):
+            words.append(f"appends={self._appends(plan.appends)}")
+        elif len(plan.appends) > 1:
+            words.append(f"appends={len(plan.appends)}")
         self._line(depth, f"{self._left(node)}{', '.join(words)})", node.where)
+
+    def _appends(self, chains: list[tuple[str, ...]] | None) -> str:
+        if chains is None:
+            return "None"
+        return f"loops.appended({', '.join(self._tuple([self.names.of(name) for name in chain]) for chain in chains)})"
 
     def _carried(self, node: Node, plan: LoopPlan) -> str:
         parts = []

@@ -22,6 +22,7 @@ class LoopPlan:
         written: the writes that `modes` takes out of the body.
         longer: result -> what it adds to a lengthened tensor.
         bound: the value that bounds the number of steps of a "while"; "" where none is known.
+        appends: for each append of the body the trip counts of the loops around it, inside of the body; None where one is not known before.
     """
 
     kind: str
@@ -31,7 +32,7 @@ class LoopPlan:
     written: dict[int, str] = field(default_factory=dict)
     longer: dict[str, str] = field(default_factory=dict)
     bound: str = ""
-    appends: int = 1
+    appends: list[tuple[str, ...]] | None = field(default_factory=list)
 
 
 class Facts:
@@ -121,12 +122,30 @@ class Facts:
             mode, dim = self._mode(plan, body, param, out)
             plan.modes.append(mode)
             plan.dims.append(dim)
-        plan.appends = max(1, sum(node.kind in ("lift::append", "lift::insert", "lift::extend") for node in body.walk()))
+        plan.appends = self._appends(body, (), set(_made_in(body)))
         if plan.kind == "for":
             plan.rows = [node for node in body.nodes if self._is_row(node, body)]
         else:
             plan.bound = self._bound(loop)
         return plan
+
+    def _appends(self, block: Block, trips: tuple[str, ...], made: set[str]) -> list[tuple[str, ...]] | None:
+        found: list[tuple[str, ...]] = []
+        for node in block.nodes:
+            if node.kind in ("lift::append", "lift::insert"):
+                found.append(trips)
+            if node.kind == "lift::extend":
+                return None
+            around = trips
+            if node.kind == "prim::Loop":
+                trip = node.inputs[0] if self._is_for(node) else self._bound(node)
+                around = (*trips, trip if trip not in made else "")
+            for inner in node.blocks:
+                more = self._appends(inner, around, made)
+                if more is None:
+                    return None
+                found += more
+        return None if any("" in chain for chain in found) else found
 
     def _mode(self, plan: LoopPlan, body: Block, param: str, out: str) -> tuple[str, int]:
         kind = self.graph.types[param]
@@ -242,3 +261,8 @@ class Facts:
         param = body.params[1:][body.outputs[1:].index(name)]
         raised = [self.constant(one) for one in step.inputs[:2] if one != param]
         return param in self._positive and len(raised) == 1 and isinstance(raised[0], int) and raised[0] >= 1
+
+
+def _made_in(block: Block) -> list[str]:
+    inner = [name for node in block.walk() for name in [*node.outputs, *(one for part in node.blocks for one in part.params)]]
+    return [*block.params, *inner]

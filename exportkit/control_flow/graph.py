@@ -21,12 +21,14 @@ class Argument:
     Attributes:
         kind: TorchScript's name of its type ("Tensor", "int", "number", "ScalarType", ...), without Optional[...].
         written: the operator changes it in place.
+        shared: what the operator returns may be this very tensor, or a view of it.
     """
 
     name: str
     kind: str
     keyword: bool
     written: bool
+    shared: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -254,6 +256,7 @@ def arguments_of(schema: str) -> tuple[Argument, ...]:
             re.sub(r"^Optional\[(.*)\]$", r"\1", str(one.real_type)),
             one.kwarg_only,
             one.alias_info is not None and one.alias_info.is_write,
+            one.alias_info is not None and not one.alias_info.is_write,
         )
         for one in parsed.arguments
     )

@@ -4,7 +4,7 @@ Elements are tensors of one shape, or numbers. A plain Python list stays one as 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from exportkit.control_flow import scalars
 from exportkit.control_flow.indexing import cut, select
 from exportkit.control_flow.scalars import as_size, as_tensor, is_tensor
 from exportkit.errors import ExportError
+
+
+_TODO = "Append tensors of one shape, and stack, concatenate or index the list; or keep what the loop needs in a tensor of its own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,13 @@ class Buffer:
 
     Attributes:
         step: how many each step adds, where that is fixed.
+        spare: the loop around left room for all that it will append; else each append makes its own.
     """
 
     room: torch.Tensor
     count: torch.Tensor
     step: int = 0
+    spare: bool = False
 
     def whole(self) -> torch.Tensor:
         count = as_size(self.count)
@@ -56,6 +61,16 @@ class Probe:
 
     element: Any = None
 
+    def seen(self, what: str) -> torch.Tensor:
+        """Returns an element like those to come."""
+        if self.element is None:
+            raise UnseenError(f"a list that a loop lengthens does not take {what} before an element was appended", todo=_TODO)
+        return self.element  # type: ignore[no-any-return]
+
+
+class UnseenError(ExportError):
+    """An element is read before there is one: the side of a branch that does so is not taken in the first step."""
+
 
 def is_stacked(value: Any) -> bool:
     return isinstance(value, Rows | Buffer | Tally | Probe)
@@ -68,8 +83,9 @@ def append(items: Any, value: Any) -> Any:
     if isinstance(items, Tally):
         return Tally(items.count + 1)
     if isinstance(items, Buffer):
-        room = items.room.index_copy(0, items.count.reshape(1), as_tensor(value).to(items.room.dtype).unsqueeze(0))
-        return Buffer(room, items.count + 1)
+        value = as_tensor(value).to(items.room.dtype).unsqueeze(0)
+        room = items.room if items.spare else torch.cat([items.room, torch.zeros_like(value)])
+        return replace(items, room=room.index_copy(0, items.count.reshape(1), value), count=items.count + 1)
     if isinstance(items, Rows):
         return Rows((*items.parts, as_tensor(value).unsqueeze(0)))
     return [*items, value]
@@ -109,7 +125,7 @@ def clear(_items: Any) -> Any:
 
 def pop(items: Any, place: Any = -1) -> tuple[Any, Any]:
     if isinstance(items, Buffer) and place == -1:
-        return Buffer(items.room, items.count - 1), getitem(items, -1)
+        return replace(items, count=items.count - 1), getitem(items, -1)
     if is_stacked(items) or not isinstance(place, int):
         raise _not_taken("pop")
     return [*items[:place], *items[place:][1:]], items[place]
@@ -126,7 +142,7 @@ def set_item(items: Any, place: Any, value: Any) -> Any:
         at = as_tensor(place)
         at = torch.where(at < 0, at + size, at).reshape(1)
         room = room.index_copy(0, at, as_tensor(value).to(room.dtype).unsqueeze(0))
-        return Buffer(room, items.count) if isinstance(items, Buffer) else Rows((room,))
+        return replace(items, room=room) if isinstance(items, Buffer) else Rows((room,))
     raise _not_taken("an element to be set")
 
 
@@ -150,9 +166,9 @@ def getitem(items: Any, place: Any) -> Any:
             return items.parts[-1].select(0, -1)
         return select(items.whole(), 0, place)
     if isinstance(items, Tally):
-        raise _not_taken("an element to be read inside a `while` without a bound")
+        raise _not_taken("an element to be read in a loop that appends nobody knows how many")
     if isinstance(items, Probe):
-        raise _not_taken("an element to be read before one was appended")
+        return items.seen("an element to be read")
     if is_tensor(place):
         return select(torch.stack([as_tensor(one) for one in items]), 0, place)
     return items[place]
@@ -195,9 +211,20 @@ def unstacked(items: Any) -> Any:
 
 
 def _whole(items: Any, what: str) -> torch.Tensor:
+    if isinstance(items, Probe):
+        return items.seen(what).unsqueeze(0)
     if not isinstance(items, Rows | Buffer):
         raise _not_taken(what)
     return items.whole()
+
+
+def as_rows(items: Any, like: torch.Tensor | None = None) -> Rows:
+    """Returns a list as stacked elements; an empty one takes their shape and type from another list's, (K, ...)."""
+    parts = tuple(_parts(items))
+    if not parts:
+        assert like is not None
+        return Rows((like[:0],))
+    return Rows((torch.cat(parts) if len(parts) > 1 else parts[0],))
 
 
 def _parts(items: Any) -> Sequence[torch.Tensor]:
@@ -209,7 +236,4 @@ def _parts(items: Any) -> Sequence[torch.Tensor]:
 
 
 def _not_taken(what: str) -> ExportError:
-    return ExportError(
-        f"a list that a loop lengthens does not take {what}",
-        todo="Append tensors of one shape, and stack, concatenate or index the list; or keep what the loop needs in a tensor of its own.",
-    )
+    return ExportError(f"a list that a loop lengthens does not take {what}", todo=_TODO)

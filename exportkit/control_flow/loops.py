@@ -3,19 +3,20 @@
 A body takes the step, the rows of this step, the carried values and what it captures, and returns the carried values.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from exportkit.control_flow import scalars
-from exportkit.control_flow.carries import Carried, Loop, check_lasting, ended, entered, left, settled
+from exportkit.control_flow import lists, scalars
+from exportkit.control_flow.carries import Carried, Loop, check_lasting, ended, entered, has_room, left, settled
 from exportkit.control_flow.scalars import as_tensor, is_tensor
 from exportkit.control_flow.scanning import scanned
 from exportkit.control_flow.structure import Operands, ShapeError, as_carried, exporting, fresh, take_apart
 
-__all__ = ["Carried", "iterate", "repeat"]
+__all__ = ["Carried", "appended", "iterate", "repeat"]
 
 UNROLLED = 16  # a loop of at most so many steps, known while exporting, is written out
 _MOST_UNROLLED = 512
@@ -30,7 +31,7 @@ def repeat(
     carried: tuple[Carried, ...],
     captured: tuple[Any, ...] = (),
     rows: Callable[..., tuple[torch.Tensor, ...]] | None = None,
-    appends: int = 1,
+    appends: Any = 1,
 ) -> tuple[Any, ...]:
     """Runs a body `count` times.
 
@@ -55,6 +56,17 @@ def repeat(
         raise
 
 
+def appended(*chains: tuple[Any, ...]) -> Any:
+    """Counts how often at most a step appends: for each append the product of the trip counts of the loops inside which it stands."""
+    total: Any = 0
+    for chain in chains:
+        times: Any = 1
+        for count in chain:
+            times = scalars.mul(times, scalars.largest([count, 0]))
+        total = scalars.add(total, times)
+    return total
+
+
 def iterate(
     going: Any,
     body: Callable[..., tuple[Any, ...]],
@@ -62,7 +74,7 @@ def iterate(
     carried: tuple[Carried, ...],
     captured: tuple[Any, ...] = (),
     bound: Any = None,
-    appends: int = 1,
+    appends: Any = 1,
 ) -> tuple[Any, ...]:
     """Runs a body as long as it says so: it returns whether to go on, before the carried values.
 
@@ -107,14 +119,18 @@ def _looped(going: Any, loop: Loop, start: tuple[Any, ...], bound: Any) -> tuple
     """Calls `while_loop`. A list without a known bound is counted first, by the same loop without it."""
     lengthens = any(one.mode in ("grown", "appended", "lengthened") for one in loop.carried)
     loop = replace(loop, carried=tuple(replace(one, mode="grown") if one.mode == "appended" else one for one in loop.carried))
-    if lengthens and bound is None:
-        bound = _run_while(going, loop, start, None)[0]
+    grows = [place for place, one in enumerate(loop.carried) if one.mode == "grown" and not has_room(start[place])]
+    if lengthens and (bound is None or (grows and loop.appends is None)):
+        bound, ends = _run_while(going, loop, start, None)
+        if grows and loop.appends is None:
+            bound = functools.reduce(scalars.largest_of, [lists.length(ends[place]) for place in grows])
+            loop = replace(loop, appends=1)
     return _run_while(going, loop, start, bound)[1]
 
 
 def _run_while(going: Any, loop: Loop, start: tuple[Any, ...], bound: Any) -> tuple[torch.Tensor, tuple[Any, ...]]:
     """Returns the number of steps, and the values after the last."""
-    stripped = replace(loop, body=lambda *given: loop.body(*given)[1:])
+    before, stripped = start, replace(loop, body=lambda *given: loop.body(*given)[1:])
     start, _ = settled(stripped, start, bound)
     leaves, build = take_apart([as_carried(value) for value in start])
     operands = Operands(*loop.captured)
@@ -132,4 +148,5 @@ def _run_while(going: Any, loop: Loop, start: tuple[Any, ...], bound: Any) -> tu
 
     begin = (torch.zeros((), dtype=torch.int64), as_tensor(going).reshape(()).clone(), *map(fresh, leaves))
     steps, _, *results = _while(test, body, begin, tuple(operands.values))
-    return steps, tuple(ended(value, one, full=False) for value, one in zip(build(iter(results)), loop.carried, strict=True))
+    last = zip(build(iter(results)), before, loop.carried, strict=True)
+    return steps, tuple(ended(value, old, one, full=False) for value, old, one in last)

@@ -5,6 +5,7 @@ Afterwards `lift::put` writes into a copy, `lift::append` and its like give a ne
 
 from exportkit.control_flow.aliases import LIST_WRITES, Aliases
 from exportkit.control_flow.graph import Block, Graph, Node
+from exportkit.control_flow.sharing import refuse_shared_writes
 from exportkit.errors import ExportError
 
 _RANDOM = ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "geometric_", "log_normal_", "cauchy_", "resize_", "set_")
@@ -17,7 +18,7 @@ def functionalise(graph: Graph) -> None:
         ExportError: a write reaches what cannot be followed; names the user's line.
     """
     aliases = Aliases(graph)
-    aliases.refuse_shared()
+    refuse_shared_writes(aliases)
     _Rewriter(graph, aliases).block(graph.block, {})
 
 

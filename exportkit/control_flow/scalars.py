@@ -4,6 +4,7 @@ An int becomes int64, a float float64 and a bool a bool, as Python counts. A com
 it holds for every size: a branch that hangs on a size is never decided by the example.
 """
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,6 +90,16 @@ power = _arithmetic(_power)
 
 def neg(value: Any) -> Any:
     return -value
+
+
+def function(name: str, value: Any) -> Any:
+    """Applies a function of Python's math, or `abs` or `round`, to a number."""
+    if name == "abs":
+        return abs(value) if not isinstance(value, torch.SymInt) else torch.sym_max(value, -value)
+    if isinstance(value, bool | int | float):
+        return round(value) if name == "round" else getattr(math, name)(value)
+    result = getattr(torch, name)(as_tensor(value).double())
+    return result.to(torch.int64) if name in ("floor", "ceil", "round", "trunc") else result
 
 
 def _comparison(function: Callable[[Any, Any], Any], relation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -189,6 +200,10 @@ def smallest(values: Sequence[Any]) -> Any:
 
 def largest(values: Sequence[Any]) -> Any:
     return _extreme(values, torch.maximum, torch.sym_max)
+
+
+def largest_of(a: Any, b: Any) -> Any:
+    return largest([a, b])
 
 
 def _extreme(values: Sequence[Any], of_tensors: Callable[..., Any], of_sizes: Callable[..., Any]) -> Any:

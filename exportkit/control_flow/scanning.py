@@ -1,13 +1,15 @@
 """A loop whose number of steps is known when it starts, as torch's `scan`."""
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sympy
 import torch
 
 from exportkit.control_flow import lists, scalars
-from exportkit.control_flow.carries import KEPT, Loop, check_lasting, ended, entered, gains_of, left, settled
+from exportkit.control_flow.carries import KEPT, Loop, check_lasting, ended, entered, gains_of, has_room, left, settled
 from exportkit.control_flow.lists import Rows
 from exportkit.control_flow.scalars import as_tensor
 from exportkit.control_flow.structure import Operands, fresh, take_apart
@@ -17,8 +19,21 @@ _cond = torch.ops.higher_order.cond
 
 
 def scanned(count: Any, loop: Loop, start: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Calls `scan`; where there may be no step at all, inside of a `cond`, since neither torch nor onnxruntime scans nothing."""
-    start, gains = settled(loop, start, count)
+    """Calls `scan`; where there may be no step at all, inside of a `cond`, since neither torch nor onnxruntime scans nothing.
+
+    A list that gets nobody knows how many elements is counted by a first run of the loop.
+    """
+    grows = [place for place, one in enumerate(loop.carried) if one.mode == "grown" and not has_room(start[place])]
+    if loop.appends is not None or not grows:
+        return _scanned(count, loop, start, count)
+    tallies = _scanned(count, loop, start, None)
+    most = functools.reduce(scalars.largest_of, [lists.length(tallies[place]) for place in grows])
+    return _scanned(count, replace(loop, appends=1), start, most)
+
+
+def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple[Any, ...]:
+    before = start
+    start, gains = settled(loop, start, most)
     kept = [place for place, one in enumerate(loop.carried) if one.mode in KEPT]
     leaves, build = take_apart([start[place] for place in kept])
     operands = Operands(*loop.captured)
@@ -46,7 +61,7 @@ def scanned(count: Any, loop: Loop, start: tuple[Any, ...]) -> tuple[Any, ...]:
     else:
         results = _guarded(count, run, leaves, operands.values, gains)
     last = build(iter(results[: len(leaves)])) if kept else []
-    return _finished(loop, start, dict(zip(kept, last, strict=True)), list(results[len(leaves) :]))
+    return _finished(loop, before, start, dict(zip(kept, last, strict=True)), list(results[len(leaves) :]))
 
 
 def _guarded(count: Any, run: Callable[..., tuple[Any, ...]], leaves: list[Any], operands: list[Any], gains: list[Any]) -> tuple[Any, ...]:
@@ -75,18 +90,18 @@ def _no_rows(count: Any, shape: list[Any], dtype: torch.dtype) -> torch.Tensor:
     return whole[low:] if low else whole
 
 
-def _finished(loop: Loop, start: Sequence[Any], last: dict[int, Any], gains: list[Any]) -> tuple[Any, ...]:
+def _finished(loop: Loop, before: Sequence[Any], start: Sequence[Any], last: dict[int, Any], gains: list[Any]) -> tuple[Any, ...]:
     values: list[Any] = []
     for place, one in enumerate(loop.carried):
         if one.mode == "appended":
-            before = start[place]
-            parts = before.parts if isinstance(before, Rows) else lists._parts(before)  # noqa: SLF001 - of the same idea
+            held = start[place]
+            parts = held.parts if isinstance(held, Rows) else lists._parts(held)  # noqa: SLF001 - of the same idea
             values.append(Rows((*parts, gains.pop(0).flatten(0, 1))))
         elif one.mode == "written":
             index, rows = gains.pop(0), gains.pop(0)
             values.append(_write_rows(start[place], one.dim, index, rows))
         else:
-            values.append(ended(last[place], one, full=True))
+            values.append(ended(last[place], before[place], one, full=True))
     return tuple(values)
 
 

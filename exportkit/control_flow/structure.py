@@ -49,7 +49,7 @@ def take_apart(value: Any) -> tuple[Leaves, Build]:  # noqa: PLR0911 - one for e
         leaves, build = take_apart(value.parts)
         return leaves, lambda given: Rows(build(given))
     if isinstance(value, Buffer):
-        return [value.room, value.count], lambda given: Buffer(next(given), next(given), value.step)
+        return [value.room, value.count], lambda given: Buffer(next(given), next(given), value.step, value.spare)
     if isinstance(value, Tally):
         return [value.count], lambda given: Tally(next(given))
     if isinstance(value, tuple | list):
