@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from exportkit.control_flow.calls import Calls, Names
-from exportkit.control_flow.facts import Facts, LoopPlan
+from exportkit.control_flow.facts import Bound, Facts, LoopPlan
 from exportkit.control_flow.graph import Block, Graph, Node
 
 _HEAVY = frozenset({
@@ -133,17 +133,21 @@ class _Writer:
         if rows:
             words.append(f"rows={rows}")
         if plan.bound:
-            words.append(f"bound={self.names.of(plan.bound)}")
+            words.append(f"bound={self._sum(plan.bound)}")
         if plan.appends is None or any(plan.appends):
             words.append(f"appends={self._appends(plan.appends)}")
         elif len(plan.appends) > 1:
             words.append(f"appends={len(plan.appends)}")
         self._line(depth, f"{self._left(node)}{', '.join(words)})", node.where)
 
-    def _appends(self, chains: list[tuple[str, ...]] | None) -> str:
+    def _appends(self, chains: list[tuple[Bound, ...]] | None) -> str:
         if chains is None:
             return "None"
-        return f"loops.appended({', '.join(self._tuple([self.names.of(name) for name in chain]) for chain in chains)})"
+        return f"loops.appended({', '.join(self._tuple([self._sum(one) for one in chain]) for chain in chains)})"
+
+    def _sum(self, bound: Bound) -> str:
+        name, more = bound
+        return f"scalars.add({self.names.of(name)}, {more})" if more else self.names.of(name)
 
     def _carried(self, node: Node, plan: LoopPlan) -> str:
         parts = []

@@ -1,12 +1,14 @@
 """What generated source may rely on: which numbers are Python's own, which are never negative, what a loop does with its values."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exportkit.control_flow.graph import Block, Graph, Node, is_endless
 
 _SIZES = ("aten::size", "aten::dim", "aten::numel", "prim::dtype", "prim::device", "prim::layout")
 _LENGTHENS = ("lift::append", "lift::insert", "lift::extend", "lift::pop", "lift::clear", "aten::add")
+Bound = tuple[str, int]  # a value, and what is added to it
 _NUMBERS = ("int", "float", "bool", "Scalar")
 
 
@@ -21,8 +23,8 @@ class LoopPlan:
         rows: the reads that give one row of an outer tensor in each step.
         written: the writes that `modes` takes out of the body.
         longer: result -> what it adds to a lengthened tensor.
-        bound: the value that bounds the number of steps of a "while"; "" where none is known.
-        appends: for each append of the body the trip counts of the loops around it, inside of the body; None where one is not known before.
+        bound: the most steps of a "while"; None where that is not known.
+        appends: for each append of the body the most steps of the loops around it, inside of the body; None where that is not known.
     """
 
     kind: str
@@ -31,8 +33,8 @@ class LoopPlan:
     rows: list[Node] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
     longer: dict[str, str] = field(default_factory=dict)
-    bound: str = ""
-    appends: list[tuple[str, ...]] | None = field(default_factory=list)
+    bound: Bound | None = None
+    appends: list[tuple[Bound, ...]] | None = field(default_factory=list)
 
 
 class Facts:
@@ -92,10 +94,7 @@ class Facts:
         body = loop.blocks[0]
         self._positive.add(body.params[0])
         for param, out, start in zip(body.params[1:], body.outputs[1:], loop.inputs[2:], strict=True):
-            step = self.made.get(out)
-            if self.graph.types[param] != "int" or step is None or step.kind != "aten::add" or not self.is_nonnegative(start):
-                continue
-            if param in step.inputs and all(one == param or self.is_nonnegative(one) for one in step.inputs):
+            if self.graph.types[param] == "int" and self.is_nonnegative(start) and self._grows(out, param, 0, body.outputs[0]):
                 self._positive.add(param)
 
     def offset(self, name: str) -> tuple[str, int]:
@@ -129,8 +128,8 @@ class Facts:
             plan.bound = self._bound(loop)
         return plan
 
-    def _appends(self, block: Block, trips: tuple[str, ...], made: set[str]) -> list[tuple[str, ...]] | None:
-        found: list[tuple[str, ...]] = []
+    def _appends(self, block: Block, trips: tuple[Bound, ...], made: set[str]) -> list[tuple[Bound, ...]] | None:
+        found: list[tuple[Bound, ...]] = []
         for node in block.nodes:
             if node.kind in ("lift::append", "lift::insert"):
                 found.append(trips)
@@ -138,14 +137,14 @@ class Facts:
                 return None
             around = trips
             if node.kind == "prim::Loop":
-                trip = node.inputs[0] if self._is_for(node) else self._bound(node)
-                around = (*trips, trip if trip not in made else "")
+                trip = (node.inputs[0], 0) if self._is_for(node) else self._bound(node)
+                around = (*trips, ("", 0) if trip is None or trip[0] in made else trip)
             for inner in node.blocks:
                 more = self._appends(inner, around, made)
                 if more is None:
                     return None
                 found += more
-        return None if any("" in chain for chain in found) else found
+        return None if any(("", 0) in chain for chain in found) else found
 
     def _mode(self, plan: LoopPlan, body: Block, param: str, out: str) -> tuple[str, int]:
         kind = self.graph.types[param]
@@ -234,33 +233,70 @@ class Facts:
     def _is_outer(self, name: str, body: Block) -> bool:
         return name not in body.params and not any(name in node.outputs for node in body.nodes)
 
-    def _bound(self, loop: Node) -> str:
+    def _bound(self, loop: Node) -> Bound | None:
         """Finds a size that bounds a `while`: it goes on only as long as a counter that grows by one or more stays below that."""
         body = loop.blocks[0]
         if not is_endless(self.constant(loop.inputs[0])):
-            return loop.inputs[0]
-        tests = [body.outputs[0]]
-        while tests:
-            node = self.made.get(tests.pop())
+            return loop.inputs[0], 0
+        for low, high, more in self._below(body.outputs[0]):
+            raised = low in body.outputs[1:]
+            place = body.outputs[1:].index(low) if raised else body.params[1:].index(low) if low in body.params[1:] else -1
+            if place < 0 or not self._is_outer(high, body):
+                continue
+            param, out = body.params[1:][place], body.outputs[1:][place]
+            if param in self._positive and self._grows(out, param, 1, body.outputs[0]):
+                return high, more + (not raised)
+        return None
+
+    def _below(self, going: str) -> Iterator[tuple[str, str, int]]:
+        """Yields (a, b, n) with a < b + n for what holds where a loop goes on."""
+        waiting = [(going, True)]
+        while waiting:
+            name, holds = waiting.pop()
+            node = self.made.get(name)
             if node is None:
                 continue
-            if node.kind == "aten::__and__":
-                tests += node.inputs
-            elif node.kind == "prim::If":  # `a and b`: the second is asked for where the first holds
-                both = [block.outputs[node.outputs.index(name)] for block in node.blocks for name in node.outputs[:1]]
-                tests += [node.inputs[0]] if self.constant(both[1]) is False else []
-            elif node.kind == "aten::lt" and self._counts(node.inputs[0], loop) and self._is_outer(node.inputs[1], body):
-                return node.inputs[1]
-        return ""
+            if node.kind == "aten::__not__":
+                waiting.append((node.inputs[0], not holds))
+            elif node.kind == ("aten::__and__" if holds else "aten::__or__"):
+                waiting += [(one, holds) for one in node.inputs]
+            elif node.kind == "prim::If":  # of `a and b`, `a or b`, or a `break`: one side is a constant
+                then, other = (block.outputs[node.outputs.index(name)] for block in node.blocks)
+                if self.constant(then) is (not holds):
+                    waiting += [(node.inputs[0], False), (other, holds)]
+                elif self.constant(other) is (not holds):
+                    waiting += [(node.inputs[0], True), (then, holds)]
+            elif node.kind in ("aten::lt", "aten::ge") and holds == (node.kind == "aten::lt"):
+                yield node.inputs[0], node.inputs[1], 0
+            elif node.kind in ("aten::lt", "aten::ge"):
+                yield node.inputs[1], node.inputs[0], 1
+            elif node.kind in ("aten::gt", "aten::le") and holds == (node.kind == "aten::gt"):
+                yield node.inputs[1], node.inputs[0], 0
+            elif node.kind in ("aten::gt", "aten::le"):
+                yield node.inputs[0], node.inputs[1], 1
 
-    def _counts(self, name: str, loop: Node) -> bool:
-        """Says whether a value is a counter from 0 or above, after it was raised by one or more."""
-        body, step = loop.blocks[0], self.made.get(name)
-        if step is None or step.kind != "aten::add" or name not in body.outputs[1:]:
+    def _grows(self, name: str, param: str, least: int, going: str) -> bool:
+        """Says whether a carried int is raised by `least` or more in each step after which the loop goes on."""
+        if name == param:
+            return least <= 0
+        node = self.made.get(name)
+        if node is None:
             return False
-        param = body.params[1:][body.outputs[1:].index(name)]
-        raised = [self.constant(one) for one in step.inputs[:2] if one != param]
-        return param in self._positive and len(raised) == 1 and isinstance(raised[0], int) and raised[0] >= 1
+        if node.kind == "prim::If":
+            place = node.outputs.index(name)
+            for block in node.blocks:
+                goes = block.outputs[node.outputs.index(going)] if going in node.outputs else going
+                if self.constant(goes) is not False and not self._grows(block.outputs[place], param, least, goes):
+                    return False
+            return True
+        if node.kind != "aten::add" or self.graph.types[name] != "int":
+            return False
+        first, second = node.inputs[:2]
+        constant, other = (second, first) if isinstance(self.constant(second), int) else (first, second)
+        raised = self.constant(constant)
+        if isinstance(raised, int):
+            return self._grows(other, param, least - raised, going)
+        return any(one == param and self.is_nonnegative(more) for one, more in ((first, second), (second, first))) and least <= 0
 
 
 def _made_in(block: Block) -> list[str]:

@@ -74,7 +74,8 @@ class Graph:
 
     Attributes:
         types: value -> TorchScript's type ("Tensor", "int", "List[Tensor]", ...).
-        weights: value -> the attribute that it reads ("cell.weight").
+        weights: value -> the attribute that it reads ("cell.weight"), or the name that a constant tensor gets.
+        tensors: those names -> constant tensors, such as `torch.zeros(3)`.
         constants: value -> Python value.
         defaults: parameter -> its default.
     """
@@ -84,6 +85,7 @@ class Graph:
     weights: dict[str, str]
     constants: dict[str, Any]
     defaults: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     made: int = 0
 
     def new(self, kind: str, like: str = "value") -> str:
@@ -118,7 +120,7 @@ def read(module: Any) -> Graph:
     block = reader.block(graph)
     block.params = block.params[1:]
     defaults = {one.name: one.default_value for one in schema if one.has_default_value()}
-    return Graph(block, reader.types, reader.weights, reader.constants, defaults)
+    return Graph(block, reader.types, reader.weights, reader.constants, defaults, reader.tensors)
 
 
 class _Reader:
@@ -127,6 +129,7 @@ class _Reader:
         self.types: dict[str, str] = {}
         self.weights: dict[str, str] = {}
         self.constants: dict[str, Any] = {}
+        self.tensors: dict[str, torch.Tensor] = {}
         self._last_place = ""
         self._objects: dict[str, tuple[str, Any]] = {}
         self._tuples: dict[str, list[str]] = {}
@@ -151,7 +154,7 @@ class _Reader:
             if one.kind() == "prim::If" and isinstance(self.constants.get(self.name(one.input())), bool):
                 self._take_branch(one, nodes)
             elif one.kind() == "prim::Constant":
-                self.constants[self._declare(one.output())] = one.output().toIValue()  # not one.i("value"): that gives 1 for True
+                self._constant(self._declare(one.output()), one.output().toIValue())  # not one.i("value"): that gives 1 for True
             elif one.kind() == "prim::GetAttr":
                 self._attribute(one)
             elif one.kind() == "aten::format":
@@ -162,6 +165,14 @@ class _Reader:
                 self._same[one.output().debugName()] = self.name(next(one.inputs()))
             else:
                 nodes.append(self._node(one))
+
+    def _constant(self, name: str, value: Any) -> None:
+        """Keeps a constant; a tensor as a weight, since a loop's body takes none that is not handed to it."""
+        if isinstance(value, torch.Tensor):
+            self.weights[name] = f"lifted_constant_{len(self.tensors)}"
+            self.tensors[self.weights[name]] = value
+        else:
+            self.constants[name] = value
 
     def _take_branch(self, raw: Any, nodes: list[Node]) -> None:
         """Puts the branch that a constant chooses in the place of the choice."""

@@ -37,10 +37,16 @@ def lift(module: nn.Module) -> nn.Module:
     without_lists_of_slices(graph)
     functionalise(graph)
     tidy(graph)
-    return _built(scripted, emit(graph), list(graph.weights.values()))
+    built = _built(emit(graph))
+    for path in graph.weights.values():
+        if path in graph.tensors:
+            built.register_buffer(path, graph.tensors[path], persistent=False)
+        else:
+            _register(built, path, _attribute(scripted, path))
+    return built.eval()
 
 
-def _built(scripted: Any, source: Source, weights: list[str]) -> nn.Module:
+def _built(source: Source) -> nn.Module:
     file = f"<lifted {next(_NUMBERS)}>"
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # so that a traceback shows its lines
     space = {
@@ -57,9 +63,7 @@ def _built(scripted: Any, source: Source, weights: list[str]) -> nn.Module:
     functools.update_wrapper(told, forward)  # torch.export reads the signature
     kind = type("Lifted", (nn.Module,), {"forward": told, "lifted_source": source.text})
     built: nn.Module = kind()
-    for path in weights:
-        _register(built, path, _attribute(scripted, path))
-    return built.eval()
+    return built
 
 
 @contextlib.contextmanager

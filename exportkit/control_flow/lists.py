@@ -100,6 +100,11 @@ def insert(items: Any, place: Any, value: Any) -> Any:
 
 
 def extend(items: Any, more: Any) -> Any:
+    if isinstance(items, Tally):
+        return Tally(items.count + length(more))
+    if (isinstance(items, Buffer) and items.spare and is_stacked(more)) or isinstance(items, Probe):
+        rows = _whole(more, "extend") if is_stacked(more) or is_tensor(more) else stack(more)
+        return _with_rows(items, rows)
     if isinstance(items, Rows) or isinstance(more, Rows | Buffer):
         return Rows((*_parts(items), *_parts(more)))
     if is_stacked(more):
@@ -107,6 +112,15 @@ def extend(items: Any, more: Any) -> Any:
     for value in more:
         items = append(items, value)
     return items
+
+
+def _with_rows(items: Any, rows: torch.Tensor) -> Any:
+    """Puts elements at the end of a list for which a loop around left room."""
+    if isinstance(items, Probe):
+        items.element = rows.new_zeros(rows.shape[1:])
+        return items
+    places = items.count + torch.arange(rows.shape[0])
+    return replace(items, room=items.room.index_copy(0, places, rows.to(items.room.dtype)), count=items.count + rows.shape[0])
 
 
 def concat(items: Any, more: Any) -> Any:
@@ -223,7 +237,7 @@ def as_rows(items: Any, like: torch.Tensor | None = None) -> Rows:
     parts = tuple(_parts(items))
     if not parts:
         assert like is not None
-        return Rows((like[:0],))
+        return Rows((torch.zeros([0, *like.shape[1:]], dtype=like.dtype),))  # not cut from `like`, which may be of another branch
     return Rows((torch.cat(parts) if len(parts) > 1 else parts[0],))
 
 

@@ -94,9 +94,7 @@ def _finished(loop: Loop, before: Sequence[Any], start: Sequence[Any], last: dic
     values: list[Any] = []
     for place, one in enumerate(loop.carried):
         if one.mode == "appended":
-            held = start[place]
-            parts = held.parts if isinstance(held, Rows) else lists._parts(held)  # noqa: SLF001 - of the same idea
-            values.append(Rows((*parts, gains.pop(0).flatten(0, 1))))
+            values.append(lists.extend(start[place], Rows((gains.pop(0).flatten(0, 1),))))
         elif one.mode == "written":
             index, rows = gains.pop(0), gains.pop(0)
             values.append(_write_rows(start[place], one.dim, index, rows))

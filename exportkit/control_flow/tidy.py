@@ -8,6 +8,7 @@ _STAYS = frozenset({
     "dropout", "rand", "randn", "rand_like", "randn_like", "take", "randint", "bernoulli", "multinomial", "normal", "warn",
     "stack", "cat", "tensor", "unbind", "split", "chunk",
 })  # fmt: skip
+_COUNTS = ("size", "__range_length", "add", "sub", "mul", "neg")  # of ints, which raise nothing and cost nothing
 _EFFECTS = ("prim::RaiseException", "prim::Print", "aten::warn")
 
 
@@ -65,15 +66,30 @@ def _has_effect(node: Node) -> bool:
 
 def _leave_loops(graph: Graph, block: Block, known: set[str], *, inside: bool = False) -> None:
     """Moves what depends on nothing in a loop's body in front of the loop."""
-    known = known | set(block.params) | {name for node in block.nodes for name in node.outputs} | graph.constants.keys()
+    known = known | set(block.params) | graph.constants.keys()
     nodes: list[Node] = []
     for node in block.nodes:
         for inner in node.blocks:
             _leave_loops(graph, inner, known, inside=inside or node.kind == "prim::Loop")
         if node.kind == "prim::Loop":
             nodes += _moved(graph, node.blocks[0], known, inside=inside)
+        for inner in node.blocks if node.kind == "prim::If" else ():
+            nodes += _moved_counts(graph, inner, known)
         nodes.append(node)
+        known |= {name for one in nodes for name in one.outputs}
     block.nodes = nodes
+
+
+def _moved_counts(graph: Graph, branch: Block, known: set[str]) -> list[Node]:
+    """Takes the arithmetic of sizes out of a branch, so that the loops around it may know how long the loops inside are."""
+    free, moved = set(known), []
+    for node in branch.nodes:
+        counts = node.operator in _COUNTS and all(graph.types[name] == "int" for name in node.outputs)
+        if counts and all(name in free for name in node.inputs):
+            moved.append(node)
+            free |= set(node.outputs)
+    branch.nodes = [node for node in branch.nodes if node not in moved]
+    return moved
 
 
 def _moved(graph: Graph, body: Block, known: set[str], *, inside: bool) -> list[Node]:

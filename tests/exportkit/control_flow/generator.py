@@ -96,7 +96,7 @@ class _Writer:
         self.depth = 2
         self.batched = False
         self.made = 0
-        self.left = 9  # statements, before no more are nested
+        self.left = 6  # statements, before no more are nested
         self.result = ""
 
     # ---- choices
