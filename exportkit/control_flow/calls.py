@@ -233,6 +233,12 @@ class Calls:
     def _put(self, node: Node, given: list[str]) -> str:
         rest, names, steps = given[2:], node.inputs[2:], []
         for operator, number in node.value:
+            width = self.facts.width(names[1], names[2]) if operator == "slice" and rest[3] == "1" else None
+            if width is not None and not self.facts.is_plain(names[1]):
+                known = ", True" if self.facts.is_nonnegative(names[1]) else ", False"
+                steps.append(f"('window', {rest[0]}, ({rest[1]}{known}), {width})")
+                rest, names = rest[number:], names[number:]
+                continue
             known = ["True"] if operator == "select" and self.facts.is_nonnegative(names[1]) else []
             steps.append(_tuple([repr(operator), *rest[:number], *known]))
             rest, names = rest[number:], names[number:]

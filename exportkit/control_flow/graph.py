@@ -31,6 +31,9 @@ class Argument:
     shared: bool
 
 
+_CLONE = (Argument("self", "Tensor", keyword=False, written=False, shared=False),)
+
+
 @dataclass(eq=False, slots=True)
 class Node:
     """One operation.
@@ -154,7 +157,7 @@ class _Reader:
             if one.kind() == "prim::If" and isinstance(self.constants.get(self.name(one.input())), bool):
                 self._take_branch(one, nodes)
             elif one.kind() == "prim::Constant":
-                self._constant(self._declare(one.output()), one.output().toIValue())  # not one.i("value"): that gives 1 for True
+                self._constant(one, nodes)
             elif one.kind() == "prim::GetAttr":
                 self._attribute(one)
             elif one.kind() == "aten::format":
@@ -166,13 +169,15 @@ class _Reader:
             else:
                 nodes.append(self._node(one))
 
-    def _constant(self, name: str, value: Any) -> None:
-        """Keeps a constant; a tensor as a weight, since a loop's body takes none that is not handed to it."""
-        if isinstance(value, torch.Tensor):
-            self.weights[name] = f"lifted_constant_{len(self.tensors)}"
-            self.tensors[self.weights[name]] = value
-        else:
+    def _constant(self, raw: Any, nodes: list[Node]) -> None:
+        """Keeps a constant; a tensor as a copy of a weight: a loop's body takes none that is not handed to it, and may write into it."""
+        name, value = self._declare(raw.output()), raw.output().toIValue()  # not raw.i("value"): that gives 1 for True
+        if not isinstance(value, torch.Tensor):
             self.constants[name] = value
+            return
+        path = f"lifted_constant_{len(self.tensors)}"
+        self.types[path], self.weights[path], self.tensors[path] = "Tensor", path, value
+        nodes.append(Node("aten::clone", [path], [name], arguments=_CLONE, where=self._place(raw)))
 
     def _take_branch(self, raw: Any, nodes: list[Node]) -> None:
         """Puts the branch that a constant chooses in the place of the choice."""

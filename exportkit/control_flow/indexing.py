@@ -81,6 +81,11 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:
     name, arguments = step[0], step[1:]
     if name == "select":
         return _put_row(base, arguments, rest, value)
+    if name == "window":
+        places = _place(base, *arguments[:2]) + torch.arange(arguments[2])
+        return base.index_copy(arguments[0], places, put(base.index_select(arguments[0], places), rest, value))
+    if name == "slice" and (is_tensor(arguments[1]) or is_tensor(arguments[2])):
+        return _put_cut(base, arguments, rest, value)
     if name in ("slice", "narrow"):
         return _put_slice(base, arguments if name == "slice" else (arguments[0], arguments[1], arguments[1] + arguments[2], 1), rest, value)
     if name not in _BACK:
@@ -114,9 +119,14 @@ def _shaped(base: torch.Tensor, axes: int) -> torch.Tensor:
     return base.new_empty(base.shape[axes:])
 
 
+def _dense(x: torch.Tensor) -> torch.Tensor:
+    """Copies a part of a tensor: writing into it as it lies would note how its strides compare."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def _put_row(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: Any) -> torch.Tensor:
     dim = arguments[0]
-    old = select(base, dim, *arguments[1:]) if rest else _shaped(base.movedim(dim, 0), 1)
+    old = _dense(select(base, dim, *arguments[1:])) if rest else _shaped(base.movedim(dim, 0), 1)
     new = put(old, rest, value)
     if not is_tensor(arguments[1]) and not isinstance(arguments[1], torch.SymInt):
         return base.select_scatter(new, dim, arguments[1])
@@ -125,12 +135,33 @@ def _put_row(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: A
 
 def _put_slice(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: Any) -> torch.Tensor:
     dim, start, end, step = arguments
-    old = cut(base, dim, start, end, step)
-    new = put(old, rest, value)
-    if not is_tensor(start) and not is_tensor(end):
-        return base.slice_scatter(new, dim, start, None if _is_endless(end) else end, step)
-    first = as_size(_bound(0 if start is None else start, base.shape[dim]))
-    return base.index_copy(dim, torch.arange(new.shape[dim]) * step + first, new)
+    new = put(_dense(cut(base, dim, start, end, step)), rest, value)
+    return base.slice_scatter(new, dim, start, None if _is_endless(end) else end, step)
+
+
+def _put_cut(base: torch.Tensor, arguments: Step, rest: Sequence[Step], value: Any) -> torch.Tensor:
+    """Writes into a slice whose bounds are tensors, and never makes a tensor of its size where the value has none."""
+    dim, start, end, step = arguments
+    dim %= base.dim()
+    if rest and rest[0][0] == "select" and rest[0][1] % (base.dim()) != dim:  # x[a:b, i]: the row first
+        other = rest[0][1] % base.dim()
+        inner = ("slice", dim - (other < dim), start, end, step)
+        return put(base, (("select", other, *rest[0][2:]), inner, *rest[1:]), value)
+    if rest:
+        raise ExportError("writes in place into a part of a slice whose bounds are computed", todo="Write into the whole slice.")
+    size = base.shape[dim]
+    first = _bound(0 if start is None else start, size)
+    value = torch.as_tensor(beside(base, as_tensor(value))).to(base.dtype)
+    after = base.dim() - dim  # axes from this one on
+    if value.dim() < after or (isinstance(value.shape[-after], int) and value.shape[-after] == 1):
+        places = torch.arange(size)
+        chosen = (places >= first) & ((places - first) % step == 0)
+        if end is not None and not _is_endless(end):
+            chosen &= places < _bound(end, size)
+        return torch.where(chosen.reshape([-1, *[1] * (after - 1)]), value, base)
+    shape = list(base.shape)
+    shape[dim] = value.shape[-after]
+    return base.index_copy(dim, torch.arange(shape[dim]) * step + first, value.expand(shape))
 
 
 def _place(base: torch.Tensor, dim: int, index: Step) -> torch.Tensor:
@@ -156,8 +187,12 @@ def _is_endless(end: Any) -> bool:
     return isinstance(end, int) and end >= _ENDLESS
 
 
+def _is_zero(index: Any) -> bool:
+    return isinstance(index, int) and index == 0
+
+
 def _takes_all(step: Step) -> bool:
-    return step[0] == "slice" and step[2] in (None, 0) and (step[3] is None or _is_endless(step[3])) and step[4] == 1
+    return step[0] == "slice" and (step[2] is None or _is_zero(step[2])) and (step[3] is None or _is_endless(step[3])) and step[4] == 1
 
 
 def masked_put(base: torch.Tensor, indices: Sequence[Any], value: torch.Tensor, accumulate: bool = False) -> torch.Tensor:

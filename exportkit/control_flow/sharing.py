@@ -103,12 +103,19 @@ class _Sharing:
         waiting, seen = [(one, other)], set()
         while waiting:
             a, b = map(self.aliases.root, waiting.pop())
+            if self._is_nothing(a) or self._is_nothing(b):
+                continue
             if a == b:
                 return True
             if (a, b) not in seen:
                 seen |= {(a, b), (b, a)}
                 waiting += self._pairs(a, b)
         return False
+
+    def _is_nothing(self, name: str) -> bool:
+        """Says whether a name stands for a variable without a value."""
+        maker = self.aliases.made.get(name)
+        return maker is not None and maker.kind == "prim::Uninitialized"
 
     def _pairs(self, a: str, b: str) -> list[tuple[str, str]]:
         if self.aliases.bound.get(a, 0) < self.aliases.bound.get(b, 0):

@@ -162,4 +162,10 @@ def _zeros(like: Any) -> Any:
     if isinstance(like, tuple | list):
         return type(like)([_zeros(one) for one in like])
     like = as_tensor(like) if is_number(like) else like
-    return torch.zeros(like.shape, dtype=like.dtype) if is_tensor(like) else like
+    try:
+        return torch.zeros(like.shape, dtype=like.dtype) if is_tensor(like) else like
+    except RuntimeError as error:
+        if "not tracked with proxy" not in str(error):
+            raise
+        text = "a value that the loop makes, such as what is returned from inside of it, has a size that only the loop knows"
+        raise ShapeError(text, todo="Keep what it is made of, and make it after the loop.") from error

@@ -228,6 +228,8 @@ class _Writer:
                 f"{name}[{name} > 0.6137] = 0.25",
                 f"{name}[{self.at(f'{at}:')}] = {self.scalar(scope, 1)}",
                 f"{rows}[{self.dots()}0] = {self.scalar(scope, 1)}",
+                f"{name}[{self.at(f'{at} : {at} + 1')}] += {self.scalar(scope, 1)}",
+                f"{name}[{self.at(f'{at}:')}, {self.pick(WIDTH)}] += 0.25",
             )
         )
 
@@ -287,7 +289,8 @@ class _Writer:
     def leave(self, scope: _Scope) -> None:
         self.line(f"if {self.bool(scope, 1)}:")
         self.depth += 1
-        self.line(self.one("break", "continue", self.result))
+        early = [] if "torch." in self.result else [self.result]  # a list that grows is not to be returned from inside of the loop
+        self.line(self.one("break", "continue", *early))
         self.depth -= 1
 
     # ---- loops
