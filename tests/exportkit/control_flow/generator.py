@@ -85,18 +85,22 @@ class _Scope:
         return _Scope(names, self.loops + loop, self.leaves or loop)
 
 
-def generate(pick: Pick) -> Generated:
-    return _Writer(pick).program()
+def generate(pick: Pick, statements: int = 6) -> Generated:
+    """Writes a program.
+
+    Args:
+        statements: so many may stand before no more loops and branches are begun.
+    """
+    return _Writer(pick, statements).program()
 
 
 class _Writer:
-    def __init__(self, pick: Pick) -> None:
-        self.pick = pick
+    def __init__(self, pick: Pick, statements: int) -> None:
+        self.pick, self.left = pick, statements
         self.lines: list[str] = []
         self.depth = 2
         self.batched = False
         self.made = 0
-        self.left = 6  # statements, before no more are nested
         self.result = ""
 
     # ---- choices
