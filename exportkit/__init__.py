@@ -58,6 +58,7 @@ def export(  # noqa: PLR0913 - one argument an option
     golden_from_user: bool = False,
     repro: str | None = None,
     search: float = 0.0,
+    keep_lifted: bool = False,
 ) -> Verdict:
     """Exports a network and proves its artifacts equal to eager PyTorch.
 
@@ -83,6 +84,7 @@ def export(  # noqa: PLR0913 - one argument an option
         golden_from_user: store the example, too.
         repro: a folder for the node that makes ONNX fail, alone and ready to run.
         search: wall seconds to search each proven artifact for a case on which it fails; needs hypothesis.
+        keep_lifted: store the source that loops and branches became, too, as NAME.lifted.py, where an artifact was made of it.
 
     Returns:
         The verdict; `verdict.folder` is None where nothing was published.
@@ -100,7 +102,7 @@ def export(  # noqa: PLR0913 - one argument an option
         raise LoadError(f"a {type(net).__name__} comes without example inputs", todo="Call exportkit.export(model, example_inputs).")
     request = Request(
         str(net) if as_file else type(net).__name__, str(to), name, tuple(formats), tuple(inputs), weights, provider,
-        opset, target, ort_library, timeout, memory, strict, keep_partial, golden_from_user, repro, search,
+        opset, target, ort_library, timeout, memory, strict, keep_partial, golden_from_user, repro, search, keep_lifted=keep_lifted,
     )  # fmt: skip
     with Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
         if isinstance(net, str | Path):

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
 
 from exportkit import diagnosis, patches, reach, state
 from exportkit.decisions import Decisions, watched
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
-from exportkit.results import flatten, is_plain, plain
+from exportkit.results import flatten, is_plain, plain, tensors
 from exportkit.spec import Artifact, Symbol, TensorSpec
 
 _PATH = re.compile(r'File "([^"]+)"')
@@ -166,9 +167,11 @@ class Captures:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
         return self.live.module if self._is_plain() else self._with_results(self.live.module, plain)
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, *never: type) -> bool:
+        """Says whether the network's results are plain, and none of them of the types named."""
         with torch.no_grad(), state.preserved(self.live.module):
-            return is_plain(self.live.call(self.inputs))
+            result = self.live.call(self.inputs)
+        return is_plain(result) and not any(isinstance(leaf, never) for leaf in pytree.tree_leaves(result))
 
     @staticmethod
     def _with_results(module: nn.Module, change: Callable[[Any], Any]) -> nn.Module:
@@ -194,7 +197,7 @@ class Captures:
         except ExportError as error:
             return error
         with guardless():
-            program = self._call_export(module if self._is_plain() else self._with_results(module, plain), strict=False)
+            program = self._call_export(module if self._is_plain(bool, int, float) else self._with_results(module, tensors), strict=False)
         return program if isinstance(program, ExportError) else savable(program)
 
     def _call_export(self, module: nn.Module, *, strict: bool = True) -> ExportedProgram | ExportError:

@@ -59,6 +59,7 @@ def export(  # noqa: PLR0913 - one argument an option
     jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail.")] = False,
     keep_partial: Annotated[bool, typer.Option("--keep-partial", help="Put what is proven into NAME.partial/.")] = False,
+    keep_lifted: Annotated[bool, typer.Option("--keep-lifted", help="Keep what loops and branches became, as NAME.lifted.py.")] = False,
     golden_from_user: Annotated[bool, typer.Option("--golden-from-user", help="Store your own example, too.")] = False,
     search: Annotated[float, typer.Option(help=_SEARCH)] = 0.0,
     cases: Annotated[list[str] | None, typer.Option("--case", help=_CASE)] = None,
@@ -77,7 +78,7 @@ def export(  # noqa: PLR0913 - one argument an option
             net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
             opset=opset, target=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
             strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user, repro=_place(repro, net, nets),
-            search=search, cases=tuple(cases or ()),
+            search=search, cases=tuple(cases or ()), keep_lifted=keep_lifted,
         )
         for net in nets
     ]  # fmt: skip

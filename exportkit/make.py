@@ -15,6 +15,10 @@ from exportkit.messages import Result
 from exportkit.spec import Case, Network
 from exportkit.worker import report
 
+_LIFTED = """\
+# What torch.export captured in place of the modules named below; it is kept to be read, and nothing imports it.
+# Beside a line stands the line of the network that it comes from. `loops`, `branches`, `lists`, `scalars` and `indexing`
+# are parts of exportkit.control_flow; `aten` is torch.ops.aten."""
 _SEED, _DRAWS = 20_000, ("like", "like", "resampled", "resampled")
 
 
@@ -49,6 +53,18 @@ def make(
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
             made[name] = Result(ExportError(_deepest(error)), names, branching)
     return made
+
+
+def keep_lifted(live: Live, file: Path) -> None:
+    """Writes the source that the network's loops and branches became: one `forward` a module, the user's lines beside it."""
+    from exportkit.control_flow import lifted
+
+    parts = [
+        f"# {name or 'the network'}\n\n{part.lifted_source}"
+        for name, part in lifted(live.module).named_modules()
+        if hasattr(part, "lifted_source")
+    ]
+    file.write_text(f"{_LIFTED}\n\n\n" + "\n\n".join(parts))
 
 
 def prepare(live: Live, network: Network, opset: int | None, target: str | None, ort_library: str | None) -> tuple[Captures, Options]:

@@ -76,6 +76,7 @@ class Request:
     repro: str | None = None
     search: float = 0.0
     cases: tuple[str, ...] = ()
+    keep_lifted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +142,10 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         seconds = {"total": time.monotonic() - started} | {one.format: one.seconds for one in made} | spent
         verdict = Verdict(network, made, findings, None, 0 if len(good) == len(made) else 1, seconds, proof.trial.cases)
         if len(good) == len(made):
-            return replace(verdict, folder=_publish(server, staging, verdict, good, proof, request))
+            return replace(verdict, folder=_publish(server, holder, staging, verdict, good, proof, request))
         if good and request.keep_partial:
             with store.stage(Path(request.to), f"{network.name}.partial") as partial:
-                return replace(verdict, folder=_publish(server, partial, verdict, good, proof, request))
+                return replace(verdict, folder=_publish(server, holder, partial, verdict, good, proof, request))
         return verdict
 
 
@@ -332,7 +333,9 @@ def _make(bench: Bench, lanes: ThreadPoolExecutor, formats: Sequence[str], netwo
     return tuple(made[name] for name in formats)
 
 
-def _publish(server: Host, staging: store.Staging, verdict: Verdict, good: Sequence[Made], proof: Any, request: Request) -> Path:
+def _publish(
+    server: Host, holder: Host, staging: store.Staging, verdict: Verdict, good: Sequence[Made], proof: Any, request: Request
+) -> Path:
     """Moves the proven files and the golden cases into the staging folder, writes the manifest, and swaps the folder in."""
     for one in good:
         assert one.artifact is not None
@@ -344,6 +347,9 @@ def _publish(server: Host, staging: store.Staging, verdict: Verdict, good: Seque
     call = ("exportkit.golden:collect", work / "cases", [(case.name, case.seed) for case in cases], staging.folder / GOLDEN)
     left_out = server.run(*call, limits=Limits(request.timeout, request.memory), stage="storing the golden cases")
     shutil.rmtree(work)
+    if request.keep_lifted and any(one.artifact and one.artifact.strategy == "lifted" for one in good):
+        call = ("exportkit.make:keep_lifted", staging.folder / f"{verdict.network.name}.lifted.py")
+        holder.run(*call, limits=Limits(request.timeout, request.memory), stage="keeping the lifted source")
     evidence = {
         "file": GOLDEN,
         "left_out": left_out,

@@ -46,6 +46,16 @@ def plain(result: Any) -> Any:
     return dict(zip((key for key, _ in items), values, strict=True)) if kind == "dict" else (values if kind == "list" else tuple(values))
 
 
+def tensors(result: Any) -> Any:
+    """Turns a result into a plain one without numbers, which ONNX cannot give: each becomes a 0-d tensor."""
+
+    def as_tensor(leaf: Any) -> Any:
+        kinds = {bool: torch.bool, int: torch.int64, float: torch.float64, torch.SymInt: torch.int64, torch.SymFloat: torch.float64}
+        return torch.scalar_tensor(leaf, dtype=kinds[type(leaf)]) if type(leaf) in kinds else leaf
+
+    return pytree.tree_map(as_tensor, plain(result))
+
+
 def is_plain(result: Any) -> bool:
     """Says whether a result holds nothing but tensors, numbers, None, tuples, lists and dicts."""
     if type(result) in (tuple, list):

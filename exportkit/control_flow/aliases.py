@@ -4,10 +4,25 @@ from dataclasses import dataclass
 
 from exportkit.control_flow.graph import Block, Graph, Node
 
-VIEWS = frozenset({
-    "select", "slice", "unsqueeze", "squeeze", "view", "transpose", "permute", "t", "detach", "alias", "narrow", "expand", "expand_as",
-    "movedim", "diagonal",
-})  # fmt: skip - always views, which a write can be followed through; `reshape` and `contiguous` may be copies
+VIEWS = frozenset(
+    {
+        "select",
+        "slice",
+        "unsqueeze",
+        "squeeze",
+        "view",
+        "transpose",
+        "permute",
+        "t",
+        "detach",
+        "alias",
+        "narrow",
+        "expand",
+        "expand_as",
+        "movedim",
+        "diagonal",
+    }
+)  # fmt: skip - always views, which a write can be followed through; `reshape` and `contiguous` may be copies
 LIST_WRITES = {
     "aten::append": "append",
     "aten::insert": "insert",
@@ -18,6 +33,7 @@ LIST_WRITES = {
     "aten::clear": "clear",
     "aten::_set_item": "set_item",
 }
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

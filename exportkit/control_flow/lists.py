@@ -14,7 +14,6 @@ from exportkit.control_flow.indexing import cut, select
 from exportkit.control_flow.scalars import as_size, as_tensor, is_tensor
 from exportkit.errors import ExportError
 
-
 _TODO = "Append tensors of one shape, and stack, concatenate or index the list; or keep what the loop needs in a tensor of its own."
 
 

@@ -36,10 +36,14 @@ def assert_right(folder, name, eager, shapes):
 
 @torch.no_grad()
 def test_a_loop_deep_inside_stays_a_loop_although_nobody_asked(exportkit, tmp_path):
-    done = exportkit("export", NETS / "deep_loop.py", "--format", "pt2,onnx")
+    done = exportkit("export", NETS / "deep_loop.py", "--format", "pt2,onnx", "--keep-lifted")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "artifacts" / "deep_loop"
     assert strategies(folder) == {"pt2": "lifted", "onnx": "lifted"}
+    source = (folder / "deep_loop.lifted.py").read_text()
+    assert "def forward(self" in source
+    assert "# deep_loop.py:" in source
+    assert "deep_loop.lifted.py" in json.loads((folder / "manifest.json").read_text())["files"]
     model = load(NETS / "deep_loop.py").model
     model.load_state_dict(torch.export.load(folder / "deep_loop.pt2").state_dict)
     assert_right(folder, "deep_loop", lambda x: model(x)["smooth_out"], [(3, 11, 3), (1, 1, 3), (4, 40, 3)])

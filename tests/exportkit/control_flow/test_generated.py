@@ -11,8 +11,8 @@ from torch.export import Dim
 
 from exportkit.control_flow import lift
 from exportkit.errors import ExportError
-from tests.exportkit.control_flow.generator import FILE, generate
 from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
+from tests.samples.control_flow.generator import FILE, generate
 
 LENGTHS = (5, 1, 0, 8)  # the first is exported with; those at which eager raises are left out
 
@@ -69,7 +69,7 @@ def agrees(program):
                 pytest.fail(f"{form} is wrong at length {length}: {error}\n{program.source}")
     except ExportError as error:
         line = re.fullmatch(re.escape(FILE) + r":(\d+)", error.where or "")
-        assert line, f"no line is named: {error}\n{program.source}"
+        assert line, f"no line is named: {error}\n{program.source}"  # noqa: PT017 - the rest of the forms may raise, too
         assert int(line[1]) <= len(program.source.splitlines())
         return False
     except Exception as error:
@@ -87,9 +87,7 @@ def run(part, programs, statements):
     outcomes = []
 
     @seed(part)
-    @settings(
-        max_examples=programs, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=programs, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(generated(statements))
     def check(program):
         outcomes.append(agrees(program))

@@ -5,14 +5,12 @@ import io
 import warnings
 from pathlib import Path
 
-import onnxruntime
 import pytest
 import torch
 from torch.export import Dim
-from torch.utils import _pytree as pytree
 
-from exportkit.control_flow import guardless, lift, savable
-from exportkit.formats.onnx import _one_version
+from exportkit.control_flow import lift
+from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
 
 _FILE = Path(__file__).parents[2] / "samples" / "control_flow" / "programs.py"
 _SPEC = importlib.util.spec_from_file_location("lift_programs", _FILE)
@@ -31,23 +29,14 @@ IN_ONNX = (
     "History",
     "GrowsByCat",
     "WhileAppends",
+    "OverlapAdd",
+    "NestedAppendUnderIf",
 )
 
 
-def exported(program, module):
+def export_of(program, module):
     inputs = program.draw(program.lengths[0])
-    shapes = tuple(dict.fromkeys(range(value.dim()), Dim.AUTO) for value in inputs)
-    with guardless(), torch.no_grad():
-        return savable(torch.export.export(module, inputs, dynamic_shapes=shapes))
-
-
-def assert_same(got, want):
-    got, want = pytree.tree_leaves(got), pytree.tree_leaves(want)
-    assert len(got) == len(want)
-    for one, other in zip(got, want, strict=True):
-        torch.testing.assert_close(
-            torch.as_tensor(one), torch.as_tensor(other), check_dtype=isinstance(other, torch.Tensor), rtol=1e-5, atol=1e-5
-        )
+    return exported(module, inputs, tuple(dict.fromkeys(range(value.dim()), Dim.AUTO) for value in inputs))
 
 
 def cases(program):
@@ -71,7 +60,7 @@ def test_a_lifted_program_is_right_at_every_length(name):
     network = program.network().eval()
     module = lift(network)
     file = io.BytesIO()
-    torch.export.save(exported(program, module), file)
+    torch.export.save(export_of(program, module), file)
     file.seek(0)
     loaded = torch.export.load(file).module()
     with torch.no_grad():
@@ -85,22 +74,11 @@ def test_a_lifted_program_is_right_at_every_length(name):
 def test_a_lifted_program_is_right_in_onnxruntime(name):
     program = PROGRAMS[name]
     network = program.network().eval()
-    program_made = exported(program, lift(network))
-    with guardless(), _one_version():
-        made = torch.onnx.export(program_made, dynamo=True, verbose=False)
-    session = onnxruntime.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
+    session = Session(export_of(program, Numbered(lift(network))))
     for inputs in cases(program):
         with torch.no_grad():
             want = network(*(value.clone() for value in inputs))
-        assert_same(
-            list(map(torch.from_numpy, map(_array, session.run(None, dict(zip(names, map(torch.Tensor.numpy, inputs), strict=True)))))),
-            want,
-        )
-
-
-def _array(value):
-    return value.copy()
+        assert_same(session(*inputs), want)
 
 
 def test_the_source_names_the_users_lines():

@@ -1,71 +1,44 @@
-"""What cannot be lifted is refused: the user's line, the construct, and how to write it instead."""
+"""What cannot be lifted is refused: the user's line, the construct, and how to write it instead. The rows are those of docs/loops.md."""
 
+import importlib.util
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 from torch.export import Dim
 
 from exportkit.control_flow import guardless, lift
 from exportkit.errors import ExportError
 
-
-class SharedWrite(nn.Module):
-    def forward(self, x):
-        y = x * 1
-        first = y[0]
-        h = first
-        for t in range(x.shape[0]):
-            if t > 0:
-                h = h * 0.5
-            h += x[t]  # in the first step this is y[0]
-        return h, y
+ROOT = Path(__file__).parents[3]
+SAMPLES = ROOT / "tests" / "samples" / "control_flow"
 
 
-class AppendedThenWritten(nn.Module):
-    def forward(self, x):
-        h = torch.zeros_like(x[0])
-        out = []
-        for t in range(x.shape[0]):
-            out.append(h)
-            h += x[t]
-        return torch.stack(out)
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-class AttributeWrite(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("seen", torch.zeros(4))
-
-    def forward(self, x):
-        for t in range(x.shape[0]):
-            self.seen += x[t]
-        return self.seen * 1
+REFUSED = load("refused").REFUSED
 
 
-class ShapeChanges(nn.Module):
-    def forward(self, x):
-        h = x
-        for _ in range(x.shape[0]):
-            h = torch.cat([h, h], 0)
-        return h
+def rows(part):
+    """Lists the rows of a table of docs/loops.md: construct, words, and the names in its last column."""
+    text = (ROOT / "docs" / "loops.md").read_text().split(f"## {part}\n")[1].split("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if re.match(r"\| (?!construct)", line)]
+    return [(*row[:-1], re.findall(r"`(\w+)`", row[-1])) for row in cells]
 
 
-class UnlikeBranches(nn.Module):
-    def forward(self, x):
-        h = x[0]
-        for t in range(x.shape[0]):
-            h = x[t] if x[t].sum() > 0 else x[: t + 1].sum()
-        return h
-
-
-def line_of(kind, text):
-    import inspect
-
-    lines, first = inspect.getsourcelines(kind)
-    return next(first + number for number, line in enumerate(lines) if text in line)
+def line_of(name):
+    """Returns the marked line of a network; "" where any of its lines may be named."""
+    lines = (SAMPLES / "refused.py").read_text().splitlines()
+    start = lines.index(f"class {name}(nn.Module):")
+    end = next((at for at in range(start + 1, len(lines)) if re.match(r"class |REFUSED", lines[at])), len(lines))
+    return next((at + 1 for at in range(start, end) if "# HERE" in lines[at]), "")
 
 
 @pytest.fixture(autouse=True)
@@ -75,26 +48,17 @@ def _quiet():
         yield
 
 
-@pytest.mark.parametrize(
-    ("kind", "text", "words"),
-    [
-        (SharedWrite, "h += x[t]", "in place"),
-        (AppendedThenWritten, "h += x[t]", "lies in a list"),
-        (AttributeWrite, "self.seen +=", "seen"),
-    ],
-)
-def test_a_write_that_cannot_be_followed_is_refused_with_its_line(kind, text, words):
+@pytest.mark.parametrize(("words", "name"), [(words, name) for _, words, names in rows("What is refused") for name in names])
+def test_what_cannot_be_lifted_is_refused_in_the_documents_words(words, name):
     with pytest.raises(ExportError) as caught:
-        lift(kind().eval())
-    assert caught.value.where == f"test_refusals.py:{line_of(kind, text)}"
+        module = lift(REFUSED[name]().eval())
+        with guardless(), torch.no_grad():
+            torch.export.export(module, (torch.randn(20, 4),), dynamic_shapes=({0: Dim.AUTO},))
+    assert re.fullmatch(rf"refused.py:{line_of(name) or '[0-9]+'}", caught.value.where)
     assert words in caught.value.what
     assert caught.value.todo
 
 
-@pytest.mark.parametrize(("kind", "words"), [(ShapeChanges, "changes its"), (UnlikeBranches, "rank")])
-def test_a_shape_that_no_runtime_can_carry_is_refused_by_name(kind, words):
-    module = lift(kind().eval())
-    with pytest.raises(ExportError) as caught, guardless(), torch.no_grad():
-        torch.export.export(module, (torch.randn(20, 4),), dynamic_shapes=({0: Dim.AUTO},))
-    assert re.fullmatch(r"test_refusals.py:\d+", caught.value.where)
-    assert words in caught.value.what
+def test_the_document_lists_every_program_and_every_refusal():
+    assert {name for _, names in rows("What is carried over") for name in names} == load("programs").PROGRAMS.keys()
+    assert {name for _, _, names in rows("What is refused") for name in names} == REFUSED.keys()

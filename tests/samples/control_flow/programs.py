@@ -1,5 +1,6 @@
 """Small networks, each with one construct of Python that must stay alive in an artifact."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Tuple
 
@@ -722,3 +723,79 @@ class GreedyDecode(nn.Module):
             token = self.out(h).argmax(-1)
             tokens.append(token)
         return torch.stack(tokens, 1)
+
+
+@program()
+class OverlapAdd(nn.Module):
+    def forward(self, x):
+        out = torch.zeros(x.shape[0] + 3)
+        for t in range(x.shape[0]):
+            out[t : t + 4] += x[t]
+        return out
+
+
+@program()
+class Tails(nn.Module):
+    def forward(self, x):
+        out = torch.zeros_like(x)
+        for t in range(x.shape[0]):
+            out[t:, 0] = x[t, 1]
+            out[: t + 1, 1] += 0.5
+        return out
+
+
+@program(square, (4, 2, 7))
+class NestedAppendUnderIf(nn.Module):
+    def forward(self, x):
+        out = [x[0, 0] * 0]
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                if x[i, j] > 0.5:
+                    out.append(x[i, j] + out[-1])
+        return torch.stack(out)
+
+
+@program()
+class WhileTrue(nn.Module):
+    def forward(self, x):
+        out = [x[0] * 1]
+        k = 0
+        while True:
+            if k >= x.shape[0]:
+                break
+            if x[k].sum() > 0:
+                out.append(torch.tanh(out[-1] + x[k]))
+            k += 1
+        return torch.stack(out), k
+
+
+@program()
+class AppendInBranch(nn.Module):
+    def forward(self, x):
+        out = [x[0]]
+        if x.sum() > 0:
+            for t in range(x.shape[0]):
+                out.append(x[t] * 2)
+        return torch.stack(out)
+
+
+@program(lengths=(5, 1, 16))
+class MathOfNumbers(nn.Module):
+    def forward(self, x):
+        total, k = torch.zeros(4), 1
+        for t in range(x.shape[0]):
+            k = abs(k - 2 * t) % 5
+            total = total + math.sqrt(k + 1) * x[t] - int(x[t].argmax())
+        return total, k, round(0.5 * k)
+
+
+@program()
+class ConstantWritten(nn.Module):
+    def forward(self, x):
+        h = torch.zeros(4)
+        for t in range(x.shape[0]):
+            if x[t, 0] < 0:
+                continue
+            h[0] = x[t, 1]
+            h = torch.tanh(h + torch.ones(4))
+        return h
