@@ -69,7 +69,7 @@ def _recorded(flag: torch.Tensor, branches: tuple[Branch, Branch], captured: Seq
     return build(iter(results))  # type: ignore[no-any-return]
 
 
-def _common(a: Any, b: Any) -> Any:
+def _common(a: Any, b: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Finds the form that two branches' results share: tensors where they differ, else the value itself."""
     if isinstance(a, Unset) or isinstance(b, Unset):
         return _tensors(b if isinstance(a, Unset) else a)

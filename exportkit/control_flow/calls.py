@@ -148,7 +148,7 @@ class Calls:
         for name in ("IntImplicit", "FloatImplicit", "ScalarImplicit"):
             self._rules[f"aten::{name}"] = lambda _, given: f"scalars.item({given[0]})"
 
-    def expression(self, node: Node) -> str:
+    def expression(self, node: Node) -> str:  # noqa: PLR0911 - one for each kind of rule
         """Writes a node.
 
         Raises:

@@ -8,6 +8,11 @@ from exportkit.control_flow.graph import Block, Graph, Node, is_endless
 
 _SIZES = ("aten::size", "aten::dim", "aten::numel", "prim::dtype", "prim::device", "prim::layout")
 _LENGTHENS = ("lift::append", "lift::insert", "lift::extend", "lift::pop", "lift::clear", "aten::add")
+# A comparison, and whether it holds -> (places of a and b, n) with a < b + n.
+_BELOW = {
+    ("lt", True): (0, 1, 0), ("ge", False): (0, 1, 0), ("gt", True): (1, 0, 0), ("le", False): (1, 0, 0),
+    ("le", True): (0, 1, 1), ("gt", False): (0, 1, 1), ("ge", True): (1, 0, 1), ("lt", False): (1, 0, 1),
+}  # fmt: skip
 Bound = tuple[str, int]  # a value, and what is added to it
 _NUMBERS = ("int", "float", "bool", "Scalar")
 
@@ -266,30 +271,22 @@ class Facts:
                     waiting += [(node.inputs[0], False), (other, holds)]
                 elif self.constant(other) is (not holds):
                     waiting += [(node.inputs[0], True), (then, holds)]
-            elif node.kind in ("aten::lt", "aten::ge") and holds == (node.kind == "aten::lt"):
-                yield node.inputs[0], node.inputs[1], 0
-            elif node.kind in ("aten::lt", "aten::ge"):
-                yield node.inputs[1], node.inputs[0], 1
-            elif node.kind in ("aten::gt", "aten::le") and holds == (node.kind == "aten::gt"):
-                yield node.inputs[1], node.inputs[0], 0
-            elif node.kind in ("aten::gt", "aten::le"):
-                yield node.inputs[0], node.inputs[1], 1
+            elif (node.operator, holds) in _BELOW:
+                low, high, more = _BELOW[node.operator, holds]
+                yield node.inputs[low], node.inputs[high], more
 
     def _grows(self, name: str, param: str, least: int, going: str) -> bool:
         """Says whether a carried int is raised by `least` or more in each step after which the loop goes on."""
         if name == param:
             return least <= 0
         node = self.made.get(name)
-        if node is None:
-            return False
-        if node.kind == "prim::If":
+        if node is not None and node.kind == "prim::If":
             place = node.outputs.index(name)
-            for block in node.blocks:
-                goes = block.outputs[node.outputs.index(going)] if going in node.outputs else going
-                if self.constant(goes) is not False and not self._grows(block.outputs[place], param, least, goes):
-                    return False
-            return True
-        if node.kind != "aten::add" or self.graph.types[name] != "int":
+            sides = [
+                (one.outputs[place], one.outputs[node.outputs.index(going)] if going in node.outputs else going) for one in node.blocks
+            ]
+            return all(self.constant(goes) is False or self._grows(value, param, least, goes) for value, goes in sides)
+        if node is None or node.kind != "aten::add" or self.graph.types[name] != "int":
             return False
         first, second = node.inputs[:2]
         constant, other = (second, first) if isinstance(self.constant(second), int) else (first, second)

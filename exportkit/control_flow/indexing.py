@@ -61,7 +61,7 @@ def cut(x: torch.Tensor, dim: int, start: Any, end: Any, step: int) -> torch.Ten
     return part if step == 1 else torch.ops.aten.slice.Tensor(part, dim, 0, None, step)
 
 
-def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:
+def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor:  # noqa: PLR0911 - one for each kind of view
     """Returns `base` with the part that `steps` lead to replaced by `value`.
 
     Args:
