@@ -43,6 +43,7 @@ class _Sharing:
             if loop.kind == "prim::Loop"
             for place, name in enumerate(loop.blocks[0].params[1:])
         }
+        self._found: dict[str, list[str]] = {}
         self.families: dict[str, list[str]] = {}
         for name in [*aliases.bound, *aliases.graph.weights]:
             self.families.setdefault(aliases.root(name), []).append(name)
@@ -145,8 +146,15 @@ class _Sharing:
             place = maker.outputs.index(name)
             return [maker.inputs[2 + place], maker.blocks[0].outputs[1 + place]]
         if maker.kind in _ELEMENTS:
-            return [element for container, element, _ in self.held if self._may_share(container, maker.inputs[0])]
+            return self._elements(name, maker.inputs[0])
         return [given for given, argument in zip(maker.inputs, maker.arguments, strict=False) if argument.shared]
+
+    def _elements(self, name: str, taken_from: str) -> list[str]:
+        """Lists what may be taken out of a container; lists of lists lead here again, and find the same elements."""
+        if name not in self._found:
+            self._found[name] = []
+            self._found[name] = [element for container, element, _ in self.held if self._may_share(container, taken_from)]
+        return self._found[name]
 
     def _origins(self, name: str) -> list[str]:
         """Lists every value that a value may be, itself included."""
