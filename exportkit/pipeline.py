@@ -348,8 +348,8 @@ def _publish(
     left_out = server.run(*call, limits=Limits(request.timeout, request.memory), stage="storing the golden cases")
     shutil.rmtree(work)
     if request.keep_lifted and any(one.artifact and one.artifact.strategy == "lifted" for one in good):
-        call = ("exportkit.make:keep_lifted", staging.folder / f"{verdict.network.name}.lifted.py")
-        holder.run(*call, limits=Limits(request.timeout, request.memory), stage="keeping the lifted source")
+        file = staging.folder / f"{verdict.network.name}.lifted.py"
+        holder.run("exportkit.make:keep_lifted", file, limits=Limits(request.timeout, request.memory), stage="keeping the lifted source")
     evidence = {
         "file": GOLDEN,
         "left_out": left_out,

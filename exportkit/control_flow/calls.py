@@ -239,8 +239,8 @@ class Calls:
                 steps.append(f"('window', {rest[0]}, ({rest[1]}{known}), {width})")
                 rest, names = rest[number:], names[number:]
                 continue
-            known = ["True"] if operator == "select" and self.facts.is_nonnegative(names[1]) else []
-            steps.append(_tuple([repr(operator), *rest[:number], *known]))
+            flags = ["True"] if operator == "select" and self.facts.is_nonnegative(names[1]) else []
+            steps.append(_tuple([repr(operator), *rest[:number], *flags]))
             rest, names = rest[number:], names[number:]
         return f"indexing.put({given[0]}, {_tuple(steps)}, {given[1]})"
 

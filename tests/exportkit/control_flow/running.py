@@ -21,6 +21,9 @@ class Numbered(nn.Module):
 
 
 def exported(module, inputs, shapes):
+    """Exports a module; shapes: for each input the axes that vary."""
+    if isinstance(module, Numbered):
+        shapes = (shapes,)  # forward takes them as one tuple
     with guardless(), torch.no_grad():
         return savable(torch.export.export(module, inputs, dynamic_shapes=shapes))
 

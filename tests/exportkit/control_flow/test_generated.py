@@ -48,7 +48,7 @@ def lifted_results(program, network, lengths):
     with torch.no_grad():
         for length in lengths:
             yield "source", length, module(*program.draw(length))
-        made = exported(module, inputs, (tuple({axis if one.dim() > 1 else 0: Dim.AUTO} for one in inputs),))
+        made = exported(module, inputs, tuple({axis if one.dim() > 1 else 0: Dim.AUTO} for one in inputs))
         loaded = made.module()
         for length in lengths:
             yield "pt2", length, loaded(*program.draw(length))
