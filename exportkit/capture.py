@@ -104,9 +104,12 @@ class Captures:
 
     def traced_export(self) -> Any:
         """Traces the simplified program: autograd functions, custom operators and Python's own loops are plain operators there."""
-        module: Any = self.simplified().module(check_guards=False)
-        module._forward_pre_hooks.clear()  # noqa: SLF001 - they check the inputs' sizes, which the tracer cannot follow
+        module = unguarded(self.simplified())
         for node in list(module.graph.nodes):
+            if _takes_size_for_number(node):
+                node.target = getattr(
+                    torch, node.target.overloadpacket.__name__, node.target
+                )  # takes the tensor that a size is to a tracer
             if node.op == "call_function" and node.target is torch.ops.aten.sym_size.int:
                 with module.graph.inserting_before(node):
                     size = module.graph.call_method("size", node.args)  # the tracer follows this one, and takes the other for a number
@@ -247,17 +250,41 @@ def _tensors_of(result: Any) -> tuple[Any, ...]:
     return tuple(flatten(result, frozenset())[1].values())
 
 
-def refuse_short_trace(captures: Captures) -> None:
-    """Refuses a trace of a network that branches on a size; where torch.export does not take it, only parity at other sizes can tell.
+def unguarded(program: ExportedProgram) -> Any:
+    """Returns a program as a module that checks no sizes."""
+    module: Any = program.module(check_guards=False)
+    module._forward_pre_hooks.clear()  # noqa: SLF001 - they check the sizes' ranges
+    return module
+
+
+def _takes_size_for_number(node: torch.fx.Node) -> bool:
+    """Says whether an operator has a size, or a number computed from sizes, where it takes a number of any kind (`arange` has)."""
+    if not isinstance(node.target, torch._ops.OpOverload):  # noqa: SLF001 - torch's own class of operators
+        return False
+    kinds = {argument.name: argument.type.kind() for argument in node.target._schema.arguments}  # noqa: SLF001
+    given = dict(zip(kinds, node.args, strict=False)) | node.kwargs
+    return any(kinds[name] == "NumberType" and isinstance(value, torch.fx.Node) for name, value in given.items())
+
+
+def refuse_other_beyond(captures: Captures, module: Callable[..., Any], *, flat: bool = False) -> None:
+    """Refuses what holds one side of a branch on a size; where torch.export does not take the network, only parity at other sizes can tell.
+
+    Args:
+        flat: the module takes tensors alone, as `Captures.traced` has it.
 
     Raises:
-        ExportError: see `reach.refuse_short_reach`.
+        ExportError: see `reach.refuse_other_beyond`.
     """
     try:
         program = captures.exported()
     except ExportError:
         return
-    reach.refuse_short_reach(captures.live, captures.symbols, program)
+
+    def run(inputs: Mapping[str, torch.Tensor]) -> Any:
+        args, kwargs = ([inputs[name] for name in captures.inputs], {}) if flat else captures.live.arguments(inputs)
+        return module(*args, **kwargs)
+
+    reach.refuse_other_beyond(captures.live, captures.symbols, program, run)
 
 
 def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:

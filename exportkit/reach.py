@@ -1,7 +1,8 @@
 """How far an exported program is right: torch.export takes one side of a branch on a size, and bounds the size by it."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -9,6 +10,7 @@ from torch.export import ExportedProgram
 from exportkit import sample, state
 from exportkit.errors import ExportError
 from exportkit.load import Live
+from exportkit.results import flatten
 from exportkit.spec import Case, Symbol
 
 _ENDLESS = 1 << 30  # torch.export's own upper bounds where there is none lie above
@@ -19,8 +21,7 @@ def reach(live: Live, symbols: Sequence[Symbol], program: ExportedProgram) -> di
 
     A .pt2 refuses what lies beyond; ONNX and a trace would answer.
     """
-    bounds = {symbol: high for symbol in symbols if (high := _bound(live, symbol, program)) is not None}
-    return {symbol.name: high for symbol, high in bounds.items() if _eager_takes(live, symbols, symbol, high + symbol.step)}
+    return {symbol.name: high for symbol, high, _, _ in _beyond(live, symbols, program)}
 
 
 def refuse_short_reach(live: Live, symbols: Sequence[Symbol], program: ExportedProgram) -> None:
@@ -29,11 +30,46 @@ def refuse_short_reach(live: Live, symbols: Sequence[Symbol], program: ExportedP
     Raises:
         ExportError: forward branches on a size, and the program holds one side of the branch.
     """
-    for name, high in reach(live, symbols, program).items():
-        raise ExportError(
-            f"forward branches on the size {name}: an export is right up to {high} only, eager goes on beyond",
-            todo=f"Declare the range with dynamic_shapes (max={high}), or write both sides of the branch in tensor operations.",
-        )
+    for symbol, high, _, _ in _beyond(live, symbols, program):
+        raise _short(symbol, high)
+
+
+def refuse_other_beyond(
+    live: Live, symbols: Sequence[Symbol], program: ExportedProgram, run: Callable[[Mapping[str, torch.Tensor]], Any]
+) -> None:
+    """Refuses a module that was made of the same run as a program, and computes something else beyond what bounds the program.
+
+    Not every bound is a branch: that of a slice, of a table of positions say, harms nothing where the result does not read it.
+
+    Args:
+        run: calls the module with tensors by input name; it checks no sizes.
+
+    Raises:
+        ExportError: forward branches on a size, and the module holds one side of the branch.
+    """
+    for symbol, high, inputs, want in _beyond(live, symbols, program):
+        try:
+            with torch.no_grad(), state.preserved(live.module):
+                got = flatten(run(inputs), frozenset())[1]
+        except Exception as error:
+            raise _short(symbol, high) from error
+        if not all(_alike(one, other) for one, other in zip(got.values(), want.values(), strict=True)):
+            raise _short(symbol, high)
+
+
+def _short(symbol: Symbol, high: int) -> ExportError:
+    return ExportError(
+        f"forward branches on the size {symbol.name}: an export is right up to {high} only, eager goes on beyond",
+        todo=f"Declare the range with dynamic_shapes (max={high}), or write both sides of the branch in tensor operations.",
+    )
+
+
+def _alike(got: torch.Tensor, want: torch.Tensor) -> bool:
+    """Says whether two results are of one branch: how close they are is measured elsewhere."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return False
+    largest = want.abs().nan_to_num(0, 0).max().item() if want.numel() and want.is_floating_point() else 0.0
+    return torch.allclose(got, want, rtol=1e-3, atol=1e-4 * largest, equal_nan=True)
 
 
 def tensors_of(program: ExportedProgram) -> list[torch.Tensor]:
@@ -55,11 +91,19 @@ def _bound(live: Live, symbol: Symbol, program: ExportedProgram) -> int | None:
     return int(high) - offset if bounded else None
 
 
-def _eager_takes(live: Live, symbols: Sequence[Symbol], symbol: Symbol, size: int) -> bool:
-    sizes = sample.sizes_for_capture(symbols) | {symbol.name: size}
-    for kind in ("like", "resampled"):
-        inputs = sample.draw(live, symbols, Case("beyond", sizes, kind, "inside", 0))
-        with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
-            live.call(inputs)
-            return True
-    return False
+def _beyond(
+    live: Live, symbols: Sequence[Symbol], program: ExportedProgram
+) -> Iterator[tuple[Symbol, int, Mapping[str, torch.Tensor], dict[str, torch.Tensor]]]:
+    """Yields symbols that bound a program, the bound, and inputs of the next size with eager's results, where eager takes it."""
+    for symbol in symbols:
+        if (high := _bound(live, symbol, program)) is None:
+            continue
+        sizes = sample.sizes_for_capture(symbols) | {symbol.name: high + symbol.step}
+        for kind in ("like", "resampled"):
+            inputs = sample.draw(live, symbols, Case("beyond", sizes, kind, "inside", 0))
+            want = None
+            with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
+                want = flatten(live.call(inputs), frozenset())[1]
+            if want is not None:
+                yield symbol, high, inputs, want
+                break

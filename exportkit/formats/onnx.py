@@ -19,7 +19,7 @@ import onnx_ir
 import torch
 
 from exportkit import recurrent, runtimes
-from exportkit.capture import Captures, Options, refuse_short_trace, symbol_at, without_paths
+from exportkit.capture import Captures, Options, refuse_other_beyond, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
 from exportkit.reach import refuse_short_reach
@@ -66,7 +66,9 @@ def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the exported program after what ONNX lacks is spelled out."""
-    return _convert(captures.simplified(), captures, folder, options, "simplified")
+    program = captures.simplified()
+    refuse_other_beyond(captures, unguarded(program))
+    return _convert(program, captures, folder, options, "simplified")
 
 
 def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
@@ -102,8 +104,9 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:
-    refuse_short_trace(captures)
-    return captures.with_decisions(_write_legacy(captures.traced(flat=True), captures.tensors(), {}, captures, folder, options, "traced"))
+    module = captures.traced(flat=True)
+    refuse_other_beyond(captures, module, flat=True)
+    return captures.with_decisions(_write_legacy(module, captures.tensors(), {}, captures, folder, options, "traced"))
 
 
 def _write_legacy(

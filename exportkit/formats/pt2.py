@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from exportkit.capture import Captures, Options, signature_of
+from exportkit.capture import Captures, Options, refuse_other_beyond, signature_of, unguarded
 from exportkit.reach import reach
 from exportkit.spec import Artifact
 
@@ -24,7 +24,9 @@ def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
     """Spells operators out: one that a package of the network registers does not load where the package is not installed."""
-    return _save(captures.simplified(), captures, folder, "simplified")
+    program = captures.simplified()
+    refuse_other_beyond(captures, unguarded(program))
+    return _save(program, captures, folder, "simplified")
 
 
 def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: str) -> Artifact:

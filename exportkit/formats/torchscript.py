@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from exportkit.capture import Captures, Options, refuse_short_trace
+from exportkit.capture import Captures, Options, refuse_other_beyond
 from exportkit.spec import Artifact
 
 
@@ -16,13 +16,15 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
-    refuse_short_trace(captures)
-    return captures.with_decisions(_save(captures.traced(), captures.name, folder, "traced"))
+    module = captures.traced()
+    refuse_other_beyond(captures, module)
+    return captures.with_decisions(_save(module, captures.name, folder, "traced"))
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
-    refuse_short_trace(captures)
-    return _save(captures.traced_export(), captures.name, folder, "simplified")
+    module = captures.traced_export()
+    refuse_other_beyond(captures, module)
+    return _save(module, captures.name, folder, "simplified")
 
 
 def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:

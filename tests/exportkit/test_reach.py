@@ -6,8 +6,9 @@ from fakes import Net, live
 from torch import nn
 from torch.export import Dim
 
+from exportkit.capture import unguarded
 from exportkit.errors import ExportError
-from exportkit.reach import reach, refuse_short_reach
+from exportkit.reach import reach, refuse_other_beyond, refuse_short_reach
 from exportkit.spec import Symbol
 
 
@@ -44,3 +45,23 @@ def test_a_branch_on_a_size_ends_the_reach_of_an_export(function, high, bounds):
 def test_what_would_answer_beyond_its_reach_is_refused_with_the_bound():
     with torch.no_grad(), pytest.raises(ExportError, match="right up to 20 only"):
         refuse_short_reach(*exported(halved))
+
+
+def positioned(net, x):
+    places = torch.arange(20.0)[: x.shape[0]]  # an export's size is at most 20 from here on
+    return net.parts[0](x) + 0 * places.sum()
+
+
+def test_a_bound_is_no_branch_where_the_next_size_gives_what_eager_gives():
+    with torch.no_grad():
+        net, symbols, program = exported(positioned)
+        assert reach(net, symbols, program) == {"batch": 20}
+        refuse_other_beyond(net, symbols, program, lambda inputs: unguarded(program)(**inputs))
+
+
+def test_a_module_with_one_side_of_a_branch_is_refused_though_its_own_bounds_are_gone():
+    with torch.no_grad():
+        net, symbols, program = exported(halved)
+        module = unguarded(program)
+        with pytest.raises(ExportError, match="right up to 20 only"):
+            refuse_other_beyond(net, symbols, program, lambda inputs: module(**inputs))
