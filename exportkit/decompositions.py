@@ -4,6 +4,7 @@ Each takes its operator's own arguments, and returns NotImplemented where the ex
 pair of places, which is exact, takes any length, and costs the square of it.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +13,7 @@ import torch
 
 aten = torch.ops.aten
 
-_GILES_MIDDLE = (
-    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 2.1858087e-04,
-    -1.25372503e-03, -4.17768164e-03, 0.246640727, 1.50140941,
-)  # fmt: skip
-_GILES_TAIL = (
-    -2.00214257e-04, 1.00950558e-04, 1.34934322e-03, -3.67342844e-03, 5.73950773e-03,
-    -7.6224613e-03, 9.43887047e-03, 1.00167406, 2.83297682,
-)  # fmt: skip
+_SCATTERS = {"add": "sum", "multiply": "prod"}
 
 
 def table() -> dict[Any, Callable[..., Any]]:
@@ -37,7 +31,6 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.kthvalue.default: lambda x, k, dim=-1, keepdim=False: _kth(x, k, dim, keepdim=keepdim),
         aten.searchsorted.Tensor: _searchsorted,
         aten.bucketize.Tensor: lambda x, bounds, **options: _searchsorted(bounds, x, **options),
-        aten.erfinv.default: _erfinv,
         aten.cdist.default: _cdist,
         aten.adaptive_avg_pool1d.default: _adaptive_avg_pool,
         aten.adaptive_avg_pool2d.default: _adaptive_avg_pool,
@@ -45,6 +38,19 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.adaptive_max_pool1d.default: lambda x, size: _window_max(x, size[0]),
         aten.adaptive_max_pool2d.default: _adaptive_max_pool2d,
         aten.zeros.default: _zeros,
+        aten.fft_fftfreq.default: lambda n, d=1.0, **options: _frequencies(n, n, d, **options),
+        aten.fft_rfftfreq.default: lambda n, d=1.0, **options: _frequencies(n, n // 2 + 1, d, **options),
+        aten.scaled_dot_product_attention.default: _attention,
+        aten.avg_pool2d.default: _avg_pool2d,
+        aten.scatter.reduce: lambda x, dim, index, source, *, reduce: x.scatter_reduce(dim, index, source, _SCATTERS[reduce]),
+        aten.index_reduce.default: _index_reduce,
+        aten.roll.default: _roll,
+        aten.remainder.Scalar: functools.partial(_with_tensor, aten.remainder.Tensor),
+        aten.bitwise_and.Scalar: functools.partial(_with_tensor, aten.bitwise_and.Tensor),
+        aten.bitwise_or.Scalar: functools.partial(_with_tensor, aten.bitwise_or.Tensor),
+        aten.bitwise_xor.Scalar: functools.partial(_with_tensor, aten.bitwise_xor.Tensor),
+        aten.__lshift__.Scalar: functools.partial(_shift, aten.__lshift__.Scalar),
+        aten.__rshift__.Scalar: functools.partial(_shift, aten.__rshift__.Scalar),
         aten.index_put.default: _index_put,
         aten._unsafe_index_put.default: _index_put,  # noqa: SLF001 - the operator's own name
     }
@@ -145,34 +151,17 @@ def _searchsorted(bounds: Any, x: Any, *, out_int32: bool = False, right: bool =
     return below.sum(-1, dtype=torch.int32 if out_int32 else torch.int64)
 
 
-def _erfinv(x: Any) -> Any:
-    """Evaluates the single-precision polynomials of Giles, "Approximating the erfinv function" (2010), and mends the middle.
-
-    One step of Newton's method gains the last digits up to 0.9; beyond, erf itself has lost them.
-    """
-    w = -torch.log((1 - x) * (1 + x))
-    y = x * torch.where(w < 5, _polynomial(_GILES_MIDDLE, w - 2.5), _polynomial(_GILES_TAIL, torch.sqrt(w.clamp(min=0)) - 3))  # noqa: PLR2004
-    better = y - (torch.erf(y) - x) * (math.sqrt(math.pi) / 2) * torch.exp(y * y)
-    y = torch.where(x.abs() < 0.9, better, y)  # noqa: PLR2004 - as above
-    return torch.where(x.abs() == 1, x * torch.inf, y)
-
-
-def _polynomial(coefficients: Any, x: Any) -> Any:
-    """Evaluates a polynomial by Horner's rule, the highest power's coefficient first."""
-    value = torch.full_like(x, coefficients[0])
-    for one in coefficients[1:]:
-        value = value * x + one
-    return value
-
-
 def _cdist(x: Any, y: Any, p: float = 2, compute_mode: int | None = None) -> Any:  # noqa: ARG001 - torch's signature
-    if p == 2:  # noqa: PLR2004 - the Euclidean norm, which the exporter knows
-        return NotImplemented
+    if p == 2 and any(isinstance(rows, int) and rows > 25 for rows in (x.shape[-2], y.shape[-2])):  # noqa: PLR2004
+        squares = x.square().sum(-1, keepdim=True) + y.square().sum(-1).unsqueeze(-2)  # as torch has it from 26 rows on
+        return (squares - 2 * (x @ y.mT)).clamp(min=0).sqrt()
     gaps = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
     if p == 0:
         return (gaps != 0).to(x.dtype).sum(-1)
     if p == 1:
         return gaps.sum(-1)
+    if p == 2:  # noqa: PLR2004 - the Euclidean norm
+        return gaps.square().sum(-1).sqrt()
     return gaps.amax(-1) if p == math.inf else gaps.pow(p).sum(-1).pow(1 / p)
 
 
@@ -210,6 +199,61 @@ def _zeros(size: Any, *, dtype: Any = None, device: Any = None, **rest: Any) -> 
         return NotImplemented
     part = torch.zeros(size, dtype=dtype.to_real(), device=device)
     return torch.complex(part, part)
+
+
+def _frequencies(size: Any, count: Any, spacing: float, *, dtype: Any = None, device: Any = None, **rest: Any) -> Any:  # noqa: ARG001
+    """Lists the first `count` sample frequencies of a transform; those from the middle on are negative, as torch.fft has them."""
+    places = torch.arange(count, device=device)
+    if count is size:  # a whole spectrum; half a one has no negative frequency
+        places = torch.where(places >= (size + 1) // 2, places - size, places)
+    return places.to(dtype or torch.get_default_dtype()) / (size * spacing)
+
+
+def _attention(q: Any, k: Any, v: Any, mask: Any = None, *args: Any, **options: Any) -> Any:
+    """Gives inputs without an axis of heads one: the exporter writes four axes only."""
+    if q.ndim != 3:  # noqa: PLR2004 - batch, place, feature
+        return NotImplemented
+    mask = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 else mask  # noqa: PLR2004
+    return aten.scaled_dot_product_attention.default(*(one.unsqueeze(1) for one in (q, k, v)), mask, *args, **options).squeeze(1)
+
+
+def _avg_pool2d(x: Any, size: Any, *args: Any) -> Any:
+    """Divides by another number than the window's size: the exporter drops `divisor_override`."""
+    if len(args) < 5 or args[4] is None:  # noqa: PLR2004 - stride, padding, ceil_mode, count_include_pad, divisor_override
+        return NotImplemented
+    if args[2]:
+        return NotImplemented
+    area = size[0] * size[-1] if len(size) > 1 else size[0] ** 2
+    return aten.avg_pool2d.default(x, size, args[0], args[1], False, True) * (area / args[4])
+
+
+def _index_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True) -> Any:
+    shape = [1] * source.ndim
+    shape[dim] = -1
+    return x.scatter_reduce(dim, index.view(shape).expand(source.shape), source, reduce, include_self=include_self)
+
+
+def _roll(x: Any, shifts: Any, dims: Any = ()) -> Any:
+    """Picks each element's place where a shift is a size: the exporter takes numbers that it can read."""
+    if not any(isinstance(shift, torch.SymInt) for shift in shifts) or not dims:
+        return NotImplemented
+    for shift, dim in zip(shifts, dims, strict=True):
+        places = torch.arange(x.shape[dim], device=x.device) - shift
+        x = x.index_select(dim, torch.remainder(places, torch.scalar_tensor(x.shape[dim], dtype=torch.int64)))
+    return x
+
+
+def _with_tensor(operator: Any, x: Any, number: Any) -> Any:
+    """Makes a tensor of a size: the exporter takes numbers that it can read."""
+    if not isinstance(number, torch.SymInt):
+        return NotImplemented
+    size: Any = number  # scalar_tensor's annotation knows plain numbers only
+    return operator(x, torch.scalar_tensor(size, dtype=x.dtype, device=x.device))
+
+
+def _shift(operator: Any, x: Any, bits: Any) -> Any:
+    """Shifts bytes as wider integers: the exporter hands them on as signed ones."""
+    return operator(x.to(torch.int32), bits).to(torch.uint8) if x.dtype == torch.uint8 else NotImplemented
 
 
 def _index_put(x: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from exportkit import decompositions
 
@@ -49,16 +50,6 @@ def test_searchsorted_and_bucketize(right):
     rows = torch.tensor([[-1.0, 0, 3], [4, 5, 5]])
     got = RULES[aten.searchsorted.Tensor](rows, x, side="right" if right else "left", out_int32=True)
     assert same(torch.searchsorted(rows, x, side="right" if right else "left", out_int32=True), got)
-
-
-def test_erfinv_passes_the_gate_by_torchs_own_error():
-    ends = RULES[aten.erfinv.default](torch.tensor([-1.0, 0, 1, 1.5]))
-    assert torch.equal(ends.nan_to_num(9), torch.tensor([-torch.inf, 0, torch.inf, 9]).nan_to_num(9))
-    for low, high in ((1e-7, 1e-3), (1e-3, 0.5), (0.5, 0.9), (0.9, 0.99999)):
-        x = torch.linspace(low, high, 2000)
-        want = torch.erfinv(x.double())
-        own, got = (((one - want) / want).abs() for one in (torch.erfinv(x), RULES[aten.erfinv.default](x)))
-        assert got.max() <= 5 * own.max()
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 3.5, float("inf")])
@@ -112,3 +103,59 @@ def test_grouped_mm_gives_each_row_its_own_matrix():
     a, b, ends = torch.randn(7, 4), torch.randn(3, 4, 5), torch.tensor([2, 2, 7], dtype=torch.int32)
     want = torch.cat([a[:2] @ b[0], a[2:2] @ b[1], a[2:] @ b[2]])
     assert torch.allclose(decompositions._grouped_mm(a, b, ends), want)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8])
+def test_sample_frequencies(n):
+    assert same(torch.fft.fftfreq(n, 0.5), RULES[aten.fft_fftfreq.default](n, 0.5))
+    assert same(torch.fft.rfftfreq(n, 0.5), RULES[aten.fft_rfftfreq.default](n, 0.5))
+
+
+@pytest.mark.parametrize("rows", [4, 30])
+def test_euclidean_distances(rows):
+    torch.manual_seed(0)
+    x, y = torch.randn(2, rows, 3), torch.randn(2, 5, 3)
+    assert torch.allclose(torch.cdist(x, y), RULES[aten.cdist.default](x, y), atol=1e-5)
+
+
+def test_attention_without_an_axis_of_heads():
+    torch.manual_seed(0)
+    q, mask = torch.randn(2, 4, 6), torch.ones(2, 4, 4).tril().bool()
+    for given in (None, mask, mask[0]):
+        want = aten.scaled_dot_product_attention.default(q, q, q, given)
+        assert torch.allclose(want, RULES[aten.scaled_dot_product_attention.default](q, q, q, given), atol=1e-6)
+
+
+def test_an_average_divided_by_another_number_than_the_windows_size():
+    x = torch.arange(24.0).reshape(1, 1, 4, 6)
+    args = ([2, 3], [2, 1], [1, 1], False, True, 5)
+    assert torch.allclose(aten.avg_pool2d.default(x, *args), RULES[aten.avg_pool2d.default](x, *args))
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce", "ignore:The reduce argument")
+def test_reductions_into_chosen_places():
+    index, x = torch.tensor([2, 0, 2]), torch.ones(3, 3) * 2
+    source = torch.tensor([[1.0, 5, 3], [4, 2, 0], [7, 9, 8]])
+    want = x.index_reduce(1, index, source, "amax", include_self=False)
+    assert same(want, RULES[aten.index_reduce.default](x, 1, index, source, "amax", include_self=False))
+    places = index.expand(3, 3)
+    assert same(x.scatter(1, places, source, reduce="multiply"), RULES[aten.scatter.reduce](x, 1, places, source, reduce="multiply"))
+
+
+def test_bytes_are_shifted_as_bytes():
+    x = torch.tensor([1, 127, 128, 255], dtype=torch.uint8)
+    assert torch.equal(x << 1, RULES[aten.__lshift__.Scalar](x, 1))
+    assert torch.equal(x >> 1, RULES[aten.__rshift__.Scalar](x, 1))
+
+
+def test_a_size_is_a_number_to_operators():
+    class Sized(nn.Module):
+        def forward(self, x):
+            return ((torch.arange(7) - 3) % x.shape[0] + (torch.arange(7) & x.shape[0])).sum() + x.roll(x.shape[0] // 2, 0)
+
+    program = torch.export.export(Sized(), (torch.randn(5, 2),), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    plain = program.run_decompositions(RULES)
+    names = {str(node.target) for node in plain.graph.nodes}
+    assert not names & {"aten.remainder.Scalar", "aten.bitwise_and.Scalar", "aten.roll.default"}
+    x = torch.randn(8, 2)
+    assert torch.equal(plain.module()(x), Sized()(x))
