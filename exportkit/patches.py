@@ -1,4 +1,4 @@
-"""Stand-ins for torch's own modules while a network is captured, where exporters record something else than eager computes."""
+"""Stand-ins for what torch and einx offer while a network is captured, where exporters record something else than eager computes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules import transformer
 
-from exportkit import recurrent
+from exportkit import einx, recurrent
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def as_eager_computes() -> Iterator[None]:
     def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return _encode(encoder, self, src, *args, **kwargs)
 
-    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole():
+    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole(), einx.symbolic():
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
         try:
