@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules import transformer
 
-from exportkit import einx, recurrent
+from exportkit import einx, recurrent, spectra
 
 
 @contextlib.contextmanager
@@ -19,7 +19,7 @@ def as_eager_computes() -> Iterator[None]:
     def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return _encode(encoder, self, src, *args, **kwargs)
 
-    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole(), einx.symbolic():
+    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole(), einx.symbolic(), spectra.any_length():
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
         try:

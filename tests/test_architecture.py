@@ -12,7 +12,7 @@ FLOORS = {
     "errors": 0, "spec": 0, "messages": 1, "runtimes": 1,
     "plugins": 1, "wording": 1,
     "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
-    "complex_numbers": 1, "linear_algebra": 1, "special_functions": 1, "einx": 1,
+    "complex_numbers": 1, "linear_algebra": 1, "special_functions": 1, "spectra": 1, "einx": 1,
     "recurrent": 1, "patches": 2,
     "simplify": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
