@@ -3,6 +3,7 @@
 Each takes its operator's own arguments. The steps are written out, so matrices have a fixed size up to `LARGEST`; of batches any.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,25 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten._linalg_slogdet.default: _slogdet,  # noqa: SLF001
         aten.linalg_lu_factor_ex.default: _lu_factor,
     }
+    for whole, inner, places in (  # torch's own compositions, which end in checks for errors that no graph can raise
+        (aten.linalg_cholesky.default, _cholesky, 1),
+        (aten.linalg_solve.default, _solve, 1),
+        (aten.linalg_inv.default, _inverse, 1),
+        (aten.inverse.default, _inverse, 1),
+        (aten.linalg_slogdet.default, _slogdet, 2),
+        (aten.slogdet.default, _slogdet, 2),
+        (aten.linalg_lu_factor.default, _lu_factor, 2),
+    ):
+        rules[whole] = functools.partial(_first, inner, places)
     return {operator: _where_small(rule) for operator, rule in rules.items()}
+
+
+def _first(rule: Callable[..., Any], count: int, *args: Any, **options: Any) -> Any:
+    """Returns the first results of a rule, one of them alone."""
+    results = rule(*args, **options)
+    if results is NotImplemented:
+        return NotImplemented
+    return results[0] if count == 1 else results[:count]
 
 
 def _where_small(rule: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from exportkit import linear_algebra
+from exportkit import linear_algebra, simplify
 
 aten = torch.ops.aten
 RULES = linear_algebra.table()
@@ -32,6 +32,10 @@ def test_factors_and_solutions(size):
     assert agree(aten._linalg_solve_ex.default, a, b[..., 0])
     assert agree(aten.linalg_inv_ex.default, a)
     assert agree(aten.linalg_lu_factor_ex.default, a)
+    assert agree(aten.linalg_cholesky.default, positive)
+    assert agree(aten.linalg_solve.default, a, b)
+    assert agree(aten.linalg_inv.default, a)
+    assert agree(aten.linalg_slogdet.default, a)
     sign, magnitude = RULES[aten._linalg_slogdet.default](a)[:2]
     assert torch.equal(sign, torch.linalg.slogdet(a)[0])
     assert torch.allclose(magnitude, torch.linalg.slogdet(a)[1], atol=1e-5)
@@ -44,3 +48,16 @@ def test_rows_are_swapped_where_a_pivot_is_zero():
 
 def test_what_is_too_large_to_write_out_is_left_to_the_exporter():
     assert RULES[aten.linalg_inv_ex.default](torch.eye(linear_algebra.LARGEST + 1)) is NotImplemented
+
+
+def test_a_program_of_a_network_holds_plain_operators():
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            positive = x @ x.mT + torch.eye(3)
+            return torch.linalg.cholesky(positive), torch.linalg.solve(positive, x), torch.linalg.inv(positive), torch.logdet(positive)
+
+    x = torch.randn(2, 3, 4)
+    plain = simplify.simplified(torch.export.export(Net(), (x,)), (x,), {}, None)
+    names = {str(node.target) for node in plain.graph.nodes if node.op == "call_function"}
+    assert not any("linalg" in name for name in names), names
+    assert all(torch.allclose(one, other, atol=1e-4) for one, other in zip(plain.module()(x), Net()(x), strict=True))
