@@ -107,9 +107,8 @@ class Captures:
         module = unguarded(self.simplified())
         for node in list(module.graph.nodes):
             if _takes_size_for_number(node):
-                node.target = getattr(
-                    torch, node.target.overloadpacket.__name__, node.target
-                )  # takes the tensor that a size is to a tracer
+                # torch's function takes the tensor that a size is to a tracer
+                node.target = getattr(torch, node.target.overloadpacket.__name__, node.target)
             if node.op == "call_function" and node.target is torch.ops.aten.sym_size.int:
                 with module.graph.inserting_before(node):
                     size = module.graph.call_method("size", node.args)  # the tracer follows this one, and takes the other for a number
