@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from exportkit.errors import RunError
+from exportkit.errors import CrashError, RunError
 
 _MEANING = {
     "SIGSEGV": "segmentation fault",
@@ -82,7 +82,7 @@ def explain(status: int | None, stage: str, log: str, user_files: Sequence[str],
         return RunError(what, where=where, todo="Give it a limit of its own with --memory GIB, or use a smaller network.")
     if status is not None and os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
-        return RunError(f"the process was killed by {name} ({_MEANING.get(name, 'signal')}) in {stage}{said}", where=where)
+        return CrashError(f"the process was killed by {name} ({_MEANING.get(name, 'signal')}) in {stage}{said}", where=where)
     code = f"exited with code {os.WEXITSTATUS(status)}" if status is not None else "closed its connection"
     return RunError(f"the process {code} in {stage}, before it gave an answer{said}", where=where)
 

@@ -59,6 +59,10 @@ class RunError(ExportKitError):
     """User code, an exporter or a runtime crashed, hung or ran out of memory."""
 
 
+class CrashError(RunError):
+    """Native code of an operator, an exporter or a runtime ended its process with a signal."""
+
+
 class StoreError(ExportKitError):
     """The artifact folder cannot be read, written or trusted."""
 

@@ -4,7 +4,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from exportkit import blame, manifest, runtimes, search, store
 from exportkit.attempts import Bench
-from exportkit.errors import ExportError, ExportKitError, RejectedError, RunError, StoreError
+from exportkit.errors import CrashError, ExportError, ExportKitError, RejectedError, RunError, StoreError
 from exportkit.manifest import GOLDEN, Made
 from exportkit.messages import Evidence, Scene, Survey
 from exportkit.spec import Artifact, Case, Finding, Network, Report
@@ -299,12 +299,29 @@ def find_library(file: str | None) -> str | None:
 def reference(
     server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener, spent: dict[str, float]
 ) -> Evidence:
-    """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server."""
+    """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server.
+
+    A case that was drawn, and on which an operator crashes, says nothing of the artifacts: it is left out, and told.
+    """
     started = time.monotonic()
-    call = ("exportkit.reference:build", survey.symbols, survey.cases, folder)
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
     limits = replace(limits, seconds=limits.seconds * 4)
-    ran: Evidence = holder.run(*call, limits=limits, stage="computing references", on_event=listen)
+
+    def build(*cases: Case) -> Evidence:
+        call = ("exportkit.reference:build", survey.symbols, cases, folder)
+        return holder.run(*call, limits=limits, stage="computing references", on_event=listen)  # type: ignore[no-any-return]
+
+    try:
+        ran = build(*survey.cases)
+    except CrashError:
+        crashes = dict(_crashes(build, survey.cases))
+        if not crashes:
+            raise
+        ran = build(*(case for case in survey.cases if case.name not in crashes))
+        told = (
+            Finding("warning", "case-crashes", f"case {name} is left out, as forward crashes on it: {why}") for name, why in crashes.items()
+        )
+        ran = replace(ran, findings=(*ran.findings, *told))
     budgets = server.run(
         "exportkit.judge:weigh", folder, ran.weighed, ran.outputs, ran.narrow, limits=limits, stage="weighing eager's own error"
     )
@@ -323,6 +340,18 @@ def _load_again(request: Request, server: Host, limits: Limits, network: Network
         return ()
     text = f"{network.source.file} initialises at random; the artifact holds this draw"
     return (Finding("note", "random-initialisation", text),)
+
+
+def _crashes(build: Callable[[Case], object], cases: Sequence[Case]) -> Iterator[tuple[str, str]]:
+    """Yields the drawn cases that end a process by themselves, and how."""
+    for case in cases:
+        if case.kind not in ("example", "check"):
+            try:
+                build(case)
+            except CrashError as error:
+                yield case.name, error.what.partition(" in ")[0]
+            except RunError:
+                continue
 
 
 def _make(bench: Bench, lanes: ThreadPoolExecutor, formats: Sequence[str], network: Network) -> tuple[Made, ...]:

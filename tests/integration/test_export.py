@@ -277,3 +277,10 @@ def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(export
     told = exportkit("export", net, "--format", "torchscript")
     assert told.returncode == 1, told.stdout + told.stderr
     assert "on check-0" in " ".join(told.stdout.split())
+
+
+def test_a_case_on_which_an_operator_crashes_is_left_out_and_told(exportkit):
+    done = exportkit("export", NETS / "crash_far.py", "--format", "onnx")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 0, told + done.stderr
+    assert "warning: case far-0 is left out, as forward crashes on it: the process was killed by SIGSEGV (segmentation fault)" in told
