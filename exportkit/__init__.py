@@ -130,10 +130,10 @@ def check(
         StoreError: a file is missing, extra or changed.
         ExportKitError: the network of `against` cannot be used.
     """
-    from exportkit import pipeline
+    from exportkit import pipeline, published
     from exportkit.against import Against, judge
     from exportkit.worker import Host, Limits
 
     with Host.start(pipeline.PRELOAD if against else ()) as server:
-        found = pipeline.check(Path(folder), server, provider, ort_library, repro=repro)
+        found = published.check(Path(folder), server, provider, ort_library, repro=repro)
         return judge(found, Against(against), server, provider, ort_library, Limits(), lambda _: None) if against else found

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from exportkit import pipeline, search
+from exportkit import pipeline, published, search
 from exportkit.attempts import Bench
 from exportkit.manifest import Made
 from exportkit.pipeline import Listener, Request, Verdict
@@ -41,7 +41,7 @@ def judge(
     """Adds to the verdict of a folder's own check that against the network now, by the same cases and limits as in an export.
 
     Args:
-        golden: what `pipeline.check` found.
+        golden: what `published.check` found.
         provider: as asked for: "cpu", "cuda" or "auto".
 
     Raises:
@@ -79,7 +79,7 @@ def judge(
 
 def _judge(made: Made, folder: Path, network: Network, bench: Bench, changed: str) -> Made:
     assert made.artifact is not None
-    if any(finding.code == pipeline.UNSAFE for report in made.reports for finding in report.findings):
+    if any(finding.code == published.UNSAFE for report in made.reports for finding in report.findings):
         return made
     if changed:
         error = Finding("error", "another-signature", changed)

@@ -35,7 +35,7 @@ def take(verdict: Verdict, server: Host, provider: str, ort_library: str | None,
     """Takes the baseline of a folder that was checked just now, and times its artifacts.
 
     Args:
-        verdict: of `pipeline.check`.
+        verdict: of `published.check`.
 
     Raises:
         RunError: an artifact that passed does not run again.

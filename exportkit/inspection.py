@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import against, baseline, manifest, pipeline, signing, store
+from exportkit import against, baseline, manifest, pipeline, published, signing, store
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
@@ -22,7 +22,7 @@ from exportkit.worker import Host, Limits
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
 SCREENS = {
     "onnx": "exportkit.screening.screen:screen_onnx",
-    **pipeline.SCREENS,
+    **published.SCREENS,
 }
 # What a server imports while the first file is read: the runtime that will load it; for the next files also what reads them.
 RUNNING = ("numpy", "onnxruntime", "exportkit.trial", "exportkit.backends.onnxruntime")
@@ -151,7 +151,7 @@ def _folder(folder: Path, server: Host, question: Question, limits: Limits, list
     if question.public_key:
         signing.verify(folder, question.public_key)
     trusted = bool(question.expect_digest or question.public_key)
-    return pipeline.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
+    return published.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
 
 
 def record(folder: Path, to: Path, server: Host, question: Question, listen: Listener) -> Verdict:
@@ -161,7 +161,7 @@ def record(folder: Path, to: Path, server: Host, question: Question, listen: Lis
         ExportKitError: it cannot be checked, or the file cannot be written.
     """
     limits = Limits(question.timeout) if question.timeout else Limits()
-    verdict = pipeline.check(folder, server, question.provider, question.ort_library, limits, listen)
+    verdict = published.check(folder, server, question.provider, question.ort_library, limits, listen)
     if verdict.exit_code:
         return verdict
     provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)

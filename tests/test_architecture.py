@@ -27,8 +27,8 @@ FLOORS = {
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
     "search": 11,
-    "pipeline": 12, "against": 13, "baseline": 13, "inspection": 14,
-    "summary": 15, "reports": 15, "__init__": 16, "cli": 17, "pytest_plugin": 17,
+    "pipeline": 12, "published": 13, "against": 14, "baseline": 14, "inspection": 15,
+    "summary": 16, "reports": 16, "__init__": 17, "cli": 18, "pytest_plugin": 18,
 }  # fmt: skip
 LIGHT = (
     "errors",
@@ -46,6 +46,7 @@ LIGHT = (
     "search",
     "signing",
     "pipeline",
+    "published",
     "against",
     "baseline",
     "files",
