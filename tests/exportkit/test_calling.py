@@ -11,18 +11,21 @@ from exportkit.errors import RunError
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Installs a package, as pip would."""
+    """Installs a package, as pip would; none stays imported."""
     monkeypatch.syspath_prepend(tmp_path)
+    installed = []
 
     def to(name, text):
+        installed.append(name)
         (tmp_path / f"{name}.py").write_text(text)
         folder = tmp_path / f"{name}-1.0.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (folder / "top_level.txt").write_text(f"{name}\n")
-        monkeypatch.delitem(sys.modules, name, raising=False)
 
-    return to
+    yield to
+    for name in installed:
+        sys.modules.pop(name, None)
 
 
 def write(file, name, text):
