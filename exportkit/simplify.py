@@ -9,7 +9,7 @@ from torch._library.custom_ops import OPDEFS
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from exportkit import complex_numbers, decompositions, linear_algebra, special_functions
+from exportkit import decompositions
 
 
 def simplified(program: ExportedProgram, args: tuple[Any, ...], kwargs: Mapping[str, Any], shapes: Any) -> ExportedProgram:
@@ -69,6 +69,5 @@ def _table(program: ExportedProgram) -> dict[Any, Callable[..., Any]]:
     for target in targets:
         if definition := OPDEFS.get(target._schema.name):  # noqa: SLF001
             table[target] = definition._init_fn  # noqa: SLF001 - torch has no public way to the function
-    table |= decompositions.table() | linear_algebra.table() | special_functions.table()
     values = [node.meta.get("val") for node in program.graph.nodes]
-    return table | complex_numbers.table() if any(isinstance(one, torch.Tensor) and one.is_complex() for one in values) else table
+    return table | decompositions.table(complex_values=any(isinstance(one, torch.Tensor) and one.is_complex() for one in values))

@@ -12,8 +12,7 @@ FLOORS = {
     "errors": 0, "spec": 0, "messages": 1, "runtimes": 1,
     "plugins": 1, "wording": 1,
     "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
-    "complex_numbers": 1, "linear_algebra": 1, "special_functions": 1, "spectra": 1, "einx": 1,
-    "recurrent": 1, "patches": 2,
+    "patches": 2,
     "simplify": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
     "calling": 3, "starter": 3, "casegroups": 4,
@@ -100,7 +99,12 @@ def faults(root):
                 found.append(f"{place} imports layers")
             if top and words[0] in HEAVY and part in LIGHT:
                 found.append(f"{place} imports {words[0]} at the top")
-            inside = words[1:2] == [part] and part in ("control_flow", "screening")  # one idea in several files
+            inside = words[1:2] == [part] and part in (
+                "control_flow",
+                "decompositions",
+                "patches",
+                "screening",
+            )  # one idea in several files
             if words[0] == "exportkit" and len(words) > 1 and words[1] in FLOORS and FLOORS[words[1]] >= FLOORS[part] and not inside:
                 found.append(f"{place} (floor {FLOORS[part]}) imports {words[1]} (floor {FLOORS[words[1]]})")
     return found

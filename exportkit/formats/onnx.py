@@ -18,10 +18,11 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit import recurrent, runtimes
+from exportkit import runtimes
 from exportkit.capture import Captures, Options, refuse_other_beyond, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
+from exportkit.patches import recurrent
 from exportkit.reach import refuse_short_reach
 from exportkit.spec import Artifact, TensorSpec
 

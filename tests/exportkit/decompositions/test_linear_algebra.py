@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from exportkit import linear_algebra, simplify
+from exportkit import simplify
+from exportkit.decompositions import linear_algebra
 
 aten = torch.ops.aten
 RULES = linear_algebra.table()

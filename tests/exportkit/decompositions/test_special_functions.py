@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from exportkit import special_functions
+from exportkit.decompositions import special_functions
 
 aten = torch.ops.aten
 RULES = special_functions.table()

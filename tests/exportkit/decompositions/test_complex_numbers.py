@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from exportkit import complex_numbers, simplify
+from exportkit import simplify
+from exportkit.decompositions import complex_numbers
 
 aten = torch.ops.aten
 RULES = complex_numbers.table()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from exportkit import decompositions
+from exportkit.decompositions import operators
 
 aten = torch.ops.aten
-RULES = decompositions.table()
+RULES = operators.table()
 FLOATS = torch.tensor([[3.0, -1, 3, 0, 7, 7], [-2, 5, 5, 5, -9, 4]])  # with ties
 INTEGERS = FLOATS.long()
 
@@ -102,7 +102,7 @@ def test_grouped_mm_gives_each_row_its_own_matrix():
     torch.manual_seed(0)
     a, b, ends = torch.randn(7, 4), torch.randn(3, 4, 5), torch.tensor([2, 2, 7], dtype=torch.int32)
     want = torch.cat([a[:2] @ b[0], a[2:2] @ b[1], a[2:] @ b[2]])
-    assert torch.allclose(decompositions._grouped_mm(a, b, ends), want)
+    assert torch.allclose(operators._grouped_mm(a, b, ends), want)
 
 
 @pytest.mark.parametrize("n", [1, 5, 8])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules import transformer
 
-from exportkit import einx, recurrent, spectra
+from exportkit.patches import einx, recurrent, spectra
 
 
 @contextlib.contextmanager
