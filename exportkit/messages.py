@@ -81,7 +81,7 @@ class Budget:
     def shortfalls(self, name: str, needed: int) -> list[str]:
         """Returns why the evidence does not suffice; empty where it does."""
         if self.cases < min(needed, FEWEST_CASES):
-            why = "; ".join(sorted(set(self.dropped.values()))) or "no case ran"
+            why = "; ".join(sorted(set(self.dropped.values()))) or "no case is left"
             return [f"output {name} has {self.cases} cases of evidence, {FEWEST_CASES} are needed ({why})"]
         if self.undetermined > MOST_UNDETERMINED:
             return [f"{self.undetermined:.1%} of output {name} changes when inputs and weights move by 2 ulp: too much to compare exactly"]
