@@ -47,7 +47,7 @@ def refuse_other_beyond(
     Raises:
         ExportError: forward branches on a size, and the module holds one side of the branch.
     """
-    for symbol, high, inputs, want in _beyond(live, symbols, program):
+    for symbol, high, inputs, want in _beyond(live, symbols, program, far=True):
         try:
             with torch.no_grad(), state.preserved(live.module):
                 got = flatten(run(inputs), frozenset())[1]
@@ -92,18 +92,23 @@ def _bound(live: Live, symbol: Symbol, program: ExportedProgram) -> int | None:
 
 
 def _beyond(
-    live: Live, symbols: Sequence[Symbol], program: ExportedProgram
+    live: Live, symbols: Sequence[Symbol], program: ExportedProgram, *, far: bool = False
 ) -> Iterator[tuple[Symbol, int, Mapping[str, torch.Tensor], dict[str, torch.Tensor]]]:
-    """Yields symbols that bound a program, the bound, and inputs of the next size with eager's results, where eager takes it."""
+    """Yields symbols that bound a program, the bound, and inputs of the next size with eager's results, where eager takes it.
+
+    Args:
+        far: of twice the bound, too: behind a bound that harms nothing another may lie, of which the program tells nothing.
+    """
     for symbol in symbols:
         if (high := _bound(live, symbol, program)) is None:
             continue
-        sizes = sample.sizes_for_capture(symbols) | {symbol.name: high + symbol.step}
-        for kind in ("like", "resampled"):
-            inputs = sample.draw(live, symbols, Case("beyond", sizes, kind, "inside", 0))
-            want = None
-            with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
-                want = flatten(live.call(inputs), frozenset())[1]
-            if want is not None:
-                yield symbol, high, inputs, want
-                break
+        for size in (high + symbol.step, 2 * high) if far else (high + symbol.step,):
+            sizes = sample.sizes_for_capture(symbols) | {symbol.name: size}
+            for kind in ("like", "resampled"):
+                inputs = sample.draw(live, symbols, Case("beyond", sizes, kind, "inside", 0))
+                want = None
+                with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
+                    want = flatten(live.call(inputs), frozenset())[1]
+                if want is not None:
+                    yield symbol, high, inputs, want
+                    break

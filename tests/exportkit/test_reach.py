@@ -59,6 +59,15 @@ def test_a_bound_is_no_branch_where_the_next_size_gives_what_eager_gives():
         refuse_other_beyond(net, symbols, program, lambda inputs: unguarded(program)(**inputs))
 
 
+def test_a_branch_behind_a_bound_that_harms_nothing_is_found():
+    def halved_later(net, x):
+        return positioned(net, x[:30] if x.shape[0] > 30 else x)
+
+    with torch.no_grad(), pytest.raises(ExportError, match="right up to 20 only"):
+        net, symbols, program = exported(halved_later)
+        refuse_other_beyond(net, symbols, program, lambda inputs: unguarded(program)(**inputs))
+
+
 def test_a_module_with_one_side_of_a_branch_is_refused_though_its_own_bounds_are_gone():
     with torch.no_grad():
         net, symbols, program = exported(halved)
