@@ -14,7 +14,7 @@ from exportkit.control_flow.indexing import cut, select
 from exportkit.control_flow.scalars import as_size, as_tensor, is_tensor
 from exportkit.errors import ExportError
 
-_TODO = "Append tensors of one shape, and stack, concatenate or index the list; or keep what the loop needs in a tensor of its own."
+_INSTEAD = "Append tensors of one shape, and stack, concatenate or index the list; or keep what the loop needs in a tensor of its own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Probe:
     def seen(self, what: str) -> torch.Tensor:
         """Returns an element like those to come."""
         if self.element is None:
-            raise UnseenError(f"a list that a loop lengthens does not take {what} before an element was appended", todo=_TODO)
+            raise UnseenError(f"a list that a loop lengthens does not take {what} before an element was appended", todo=_INSTEAD)
         return self.element  # type: ignore[no-any-return]
 
 
@@ -249,4 +249,4 @@ def _parts(items: Any) -> Sequence[torch.Tensor]:
 
 
 def _not_taken(what: str) -> ExportError:
-    return ExportError(f"a list that a loop lengthens does not take {what}", todo=_TODO)
+    return ExportError(f"a list that a loop lengthens does not take {what}", todo=_INSTEAD)
