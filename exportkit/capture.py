@@ -16,7 +16,8 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from exportkit import diagnosis, patches, reach, state
+from exportkit import baking, diagnosis, patches, reach, state
+from exportkit.control_flow.select import has_control_flow
 from exportkit.decisions import Decisions, watched
 from exportkit.errors import ExportError
 from exportkit.find import with_forward
@@ -147,10 +148,14 @@ class Captures:
         Raises:
             ExportError: there is none, or one that cannot be lifted; names the user's line.
         """
+        program = self._lifting()
+        if isinstance(program, ExportError):
+            raise program
+        return program
+
+    def _lifting(self) -> ExportedProgram | ExportError:
         if self._lifted is None:
             self._lifted = self._lift()
-        if isinstance(self._lifted, ExportError):
-            raise self._lifted
         return self._lifted
 
     def simplified(self) -> ExportedProgram:
@@ -189,7 +194,15 @@ class Captures:
     def _export(self) -> ExportedProgram | ExportError:
         if isinstance(self.live.module, torch.jit.ScriptModule):
             return ExportError("torch.export does not take a ScriptModule", todo="Give the nn.Module that it was scripted from.")
-        return self._call_export(self.plain_module())
+        module = self.plain_module()
+        if not has_control_flow(self.live.module):
+            return self._call_export(module)
+        with baking.stopped() as baked:
+            program = self._call_export(module, strict=False)
+        if baked.found and isinstance(program, ExportError) and not isinstance(self._lifting(), ExportError):
+            return program
+        # A program for which a size became a number is one that forward gave in another way, after our stop had failed it.
+        return self._call_export(module) if baked.found or isinstance(program, ExportError) else program
 
     def _lift(self) -> ExportedProgram | ExportError:
         from exportkit.control_flow import guardless, lifted, savable

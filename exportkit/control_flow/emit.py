@@ -112,15 +112,15 @@ class _Writer:
         self.number += 1
         number, body, plan = self.number, node.blocks[0], self.facts.plan(node)
         captured = self._free([body])
-        rows = self._rows(plan, body, number, captured, depth)
-        taken = [*(one.outputs[0] for one in plan.rows), *body.params[1:]]
-        params = [self.names.declare(name) for name in [body.params[0], *taken]] + captured
+        given = self._given(plan, body)
+        rows = self._rows(plan, body, number, captured, depth, given)
+        params = [self.names.declare(name) for name in [body.params[0], *given, *body.params[1:]]] + captured
         self._line(depth, f"def body_{number}({', '.join(params)}):", node.where)
         for one in body.nodes:
             if id(one) in plan.written:
                 index, value = self.names.of(plan.written[id(one)]), self.names.of(one.inputs[1])
                 self._line(depth + 1, f"{self.names.declare(one.outputs[0])} = ({index}, {value})", one.where)
-            elif one not in plan.rows:
+            elif one not in plan.rows and one not in plan.projected:
                 self._node(one, depth + 1)
         outputs = body.outputs[1:] if plan.kind == "for" else body.outputs
         self._line(depth + 1, f"return {self._tuple([self.names.of(plan.longer.get(name, name)) for name in outputs])}", node.where)
@@ -157,8 +157,15 @@ class _Writer:
             parts.append(f"loops.Carried({name!r}{told})")
         return self._tuple(parts)
 
-    def _rows(self, plan: LoopPlan, body: Block, number: int, captured: list[str], depth: int) -> str:
-        """Writes the function that reads all rows of a loop at once."""
+    @staticmethod
+    def _given(plan: LoopPlan, body: Block) -> list[str]:
+        """Lists the rows, and what is computed from them, that a step is given."""
+        early = [*plan.rows, *plan.projected]
+        read = set(_reads(Block(body.params, [node for node in body.nodes if node not in early], body.outputs)))
+        return [node.outputs[0] for node in early if node.outputs[0] in read]
+
+    def _rows(self, plan: LoopPlan, body: Block, number: int, captured: list[str], depth: int, given: list[str]) -> str:
+        """Writes the function that reads all rows of a loop at once, and computes what hangs on a row alone."""
         if not plan.rows:
             return ""
         wanted = {name for node in plan.rows for name in node.inputs[2:]}
@@ -166,14 +173,18 @@ class _Writer:
             if wanted & set(node.outputs):
                 wanted |= set(node.inputs)
         self._line(depth, f"def rows_{number}({', '.join([self.names.declare(body.params[0]), *captured])}):")
-        reads = []
         for node in body.nodes:
             if node in plan.rows:
                 x, dim, index = map(self.names.of, node.inputs)
-                reads.append(f"indexing.rows({x}, {dim}, {index}, nonnegative={self.facts.is_nonnegative(node.inputs[2])})")
-            elif wanted & set(node.outputs):
+                words = f"nonnegative={self.facts.is_nonnegative(node.inputs[2])}"
+                if node.inputs[2] == body.params[0]:
+                    words += ", every=True"
+                self._line(depth + 1, f"{self._left(node)}indexing.rows({x}, {dim}, {index}, {words})", node.where)
+            elif node in plan.projected and node.operator == "linear":
+                self._line(depth + 1, f"{self._left(node)}indexing.projected({', '.join(map(self.names.of, node.inputs))})", node.where)
+            elif node in plan.projected or wanted & set(node.outputs):
                 self._node(node, depth + 1)
-        self._line(depth + 1, f"return {self._tuple(reads)}", plan.rows[0].where)
+        self._line(depth + 1, f"return {self._tuple([self.names.of(name) for name in given])}")
         return f"rows_{number}"
 
     def _free(self, blocks: list[Block]) -> list[str]:

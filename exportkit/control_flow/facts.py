@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exportkit.control_flow.graph import Block, Graph, Node, is_endless
+from exportkit.control_flow.rowwise import projections
 
 _SIZES = ("aten::size", "aten::dim", "aten::numel", "prim::dtype", "prim::device", "prim::layout")
 _LENGTHENS = ("lift::append", "lift::insert", "lift::extend", "lift::pop", "lift::clear", "aten::add")
@@ -26,6 +27,7 @@ class LoopPlan:
         modes: for each carried value "carried", "grown", "appended" or "written".
         dims: for each carried value the axis of a written row, else 0.
         rows: the reads that give one row of an outer tensor in each step.
+        projected: what is computed from one row alone.
         written: the writes that `modes` takes out of the body.
         longer: result -> what it adds to a lengthened tensor.
         bound: the most steps of a "while"; None where that is not known.
@@ -36,6 +38,7 @@ class LoopPlan:
     modes: list[str] = field(default_factory=list)
     dims: list[int] = field(default_factory=list)
     rows: list[Node] = field(default_factory=list)
+    projected: list[Node] = field(default_factory=list)
     written: dict[int, str] = field(default_factory=dict)
     longer: dict[str, str] = field(default_factory=dict)
     bound: Bound | None = None
@@ -129,6 +132,7 @@ class Facts:
         plan.appends = self._appends(body, (), set(_made_in(body)))
         if plan.kind == "for":
             plan.rows = [node for node in body.nodes if self._is_row(node, body)]
+            plan.projected = projections(plan.rows, body, lambda name: self._is_outer(name, body))
         else:
             plan.bound = self._bound(loop)
         return plan

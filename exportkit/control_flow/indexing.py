@@ -1,11 +1,12 @@
 """Reads and writes of tensors at places that a loop computes: gathers, narrowed views, and copies with one part replaced."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from exportkit.control_flow.scalars import as_size, as_tensor, beside, is_tensor, same_shape
+from exportkit.control_flow.scalars import as_size, as_tensor, beside, is_tensor, same_shape, same_sizes
 from exportkit.errors import ExportError
 
 _ENDLESS = 2**63 - 1
@@ -24,10 +25,26 @@ def select(x: torch.Tensor, dim: int, index: Any, nonnegative: bool = False) -> 
     return x.index_select(dim, place.reshape(1)).squeeze(dim)
 
 
-def rows(x: torch.Tensor, dim: int, index: torch.Tensor, nonnegative: bool) -> torch.Tensor:
-    """Takes `x[..., index[k], ...]` for each k, stacked along a new first axis."""
+def rows(x: torch.Tensor, dim: int, index: torch.Tensor, nonnegative: bool, every: bool = False) -> torch.Tensor:
+    """Takes `x[..., index[k], ...]` for each k, stacked along a new first axis.
+
+    Args:
+        every: the indices count up from 0, so that as many of them as the axis is long take it whole.
+    """
+    if every and same_sizes([x.shape[dim]], [index.shape[0]]):
+        return x.movedim(dim, 0).clone(memory_format=torch.contiguous_format)
     place = index if nonnegative else _from_start(index, x.shape[dim])
     return x.index_select(dim, place).movedim(dim, 0)
+
+
+def projected(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Applies a linear layer to all rows, in one product of two matrices.
+
+    Of more axes, or of what is not contiguous, torch.export notes that there is an element at all.
+    """
+    shape = rows.shape[:-1]
+    flat = rows.clone(memory_format=torch.contiguous_format).reshape(math.prod(shape), rows.shape[-1])
+    return torch.ops.aten.linear(flat, weight, bias).reshape(*shape, weight.shape[0])  # type: ignore[no-any-return]
 
 
 def element(x: torch.Tensor, indices: Sequence[Any], nonnegative: bool = False) -> torch.Tensor:

@@ -160,6 +160,7 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     _complete_inputs(graph, captures)
     _name_values(graph, graph.inputs, list(captures.inputs))
     _separate_outputs(graph)
+    _move_weights_into_bodies(graph)
     if len(graph.outputs) != len(captures.outputs):
         raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
     _name_values(graph, graph.outputs, list(captures.outputs))
@@ -231,6 +232,16 @@ def _separate_outputs(graph: onnx_ir.Graph) -> None:
         seen.add(id(value))
 
 
+def _move_weights_into_bodies(graph: onnx_ir.Graph) -> None:
+    """Moves weights into the loop or branch that alone reads them: onnxruntime packs a matrix for its products only where it is stored."""
+    for name, value in list(graph.initializers.items()):
+        readers = {id(use.node.graph): use.node.graph for use in value.uses()}
+        [body] = readers.values() if len(readers) == 1 else [graph]
+        if isinstance(body, onnx_ir.Graph) and body is not graph and not value.is_graph_output():
+            del graph.initializers[name]
+            body.register_initializer(value)
+
+
 def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
     """Renames symbolic dimensions after our symbols, wherever the exporter's own names stand."""
     names: dict[str, str] = {}
@@ -265,7 +276,8 @@ def _foreign(model: onnx_ir.Model) -> list[str]:
 
 
 def _save(model: onnx_ir.Model, name: str, folder: Path) -> tuple[str, ...]:
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    stored = [value.const_value for graph in (model.graph, *model.graph.subgraphs()) for value in graph.initializers.values()]
+    size = sum(tensor.nbytes for tensor in stored if tensor is not None)
     if size <= _INLINE_LIMIT:
         onnx_ir.save(model, folder / f"{name}.onnx")
         return (f"{name}.onnx",)

@@ -20,6 +20,7 @@ PROGRAMS = programs.PROGRAMS
 # Each a way of its own through the ONNX exporter: scan in cond, while, nested loops, a list with room, branches.
 IN_ONNX = (
     "GatedCell",
+    "ProjectedRows",
     "ZeroSteps",
     "WarpTable",
     "Continue",
@@ -79,6 +80,15 @@ def test_a_lifted_program_is_right_in_onnxruntime(name):
         with torch.no_grad():
             want = network(*(value.clone() for value in inputs))
         assert_same(session(*inputs), want)
+
+
+def test_what_hangs_on_a_row_alone_is_computed_for_all_rows_before_the_loop():
+    source = lift(PROGRAMS["ProjectedRows"].network().eval()).lifted_source
+    early, body = source.split("def body_1")
+    assert early.count("indexing.projected(") == 2
+    assert "aten.embedding(" in early
+    assert "aten.layer_norm(" in early
+    assert body.count("aten.linear(") == 2  # of what is carried, and with a weight that is
 
 
 def test_the_source_names_the_users_lines():

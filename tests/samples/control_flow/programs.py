@@ -59,6 +59,27 @@ class GatedCell(nn.Module):
         return torch.stack(outputs, dim=1), h
 
 
+def tokens(n: int) -> Tuple[Tensor, ...]:
+    return torch.randint(0, 7, (2, n)), torch.randn(2, n + 1, 4)
+
+
+@program(tokens, lengths=(5, 1, 0, 13))
+class ProjectedRows(nn.Module):
+    """What hangs on a row alone: a table, a norm and products of matrices; the weights of one hang on the step."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(7, 4), nn.LayerNorm(4)
+        self.enter, self.late, self.keep = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, words, x):
+        h = torch.zeros(x.shape[0], 4)
+        for t in range(words.shape[1]):
+            row = torch.relu(self.enter(self.norm(self.embed(words[:, t])))) + self.late(x[:, t + 1])
+            h = torch.tanh(row + self.keep(h)) + nn.functional.linear(x[:, t], h[:1].t() * self.keep.weight).sum()
+        return h
+
+
 @program(batch)
 class ListsOfSlices(nn.Module):
     def forward(self, x):
