@@ -5,6 +5,7 @@ Source: OpenSSF Model Signing v1.0, https://github.com/ossf/model-signing-spec. 
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from exportkit import store
 from exportkit.errors import LoadError, StoreError
@@ -28,12 +29,11 @@ def sign(folder: Path, private_key: Path) -> Path:
         LoadError: the key cannot be used.
     """
     with needs("exportkit sign"):
-        from model_signing import hashing, signing
+        from model_signing import signing
     store.verify(folder)
     file = folder / store.SIGNATURE
-    files = hashing.Config().set_ignored_paths(paths=[store.SIGNATURE], ignore_git_paths=False)
     try:
-        signer = signing.Config().set_hashing_config(files).use_elliptic_key_signer(private_key=private_key)
+        signer = signing.Config().set_hashing_config(_all_but_the_signature()).use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # model-signing lets through whatever its parser of keys raises
         text = f"is no private key that can be used: {_words(error)}"
         raise LoadError(text, where=str(private_key), todo="Name a PEM file of an elliptic-curve key.") from error
@@ -55,15 +55,14 @@ def verify(folder: Path, public_key: Path) -> None:
         StoreError: there is no signature, another key made it, or files were added, changed or lost since.
     """
     with needs("--public-key"):
-        from model_signing import hashing, verifying
+        from model_signing import verifying
     file = folder / store.SIGNATURE
     if not file.is_file():
         raise StoreError(
             "there is no signature", where=str(file), todo="`exportkit sign` writes it; without --public-key none is asked for."
         )
     try:
-        files = hashing.Config().set_ignored_paths(paths=[store.SIGNATURE], ignore_git_paths=False)
-        verifier = verifying.Config().set_hashing_config(files).use_elliptic_key_verifier(public_key=public_key)
+        verifier = verifying.Config().set_hashing_config(_all_but_the_signature()).use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:
         raise LoadError(
             f"is no public key that can be used: {_words(error)}", where=str(public_key), todo="Name a PEM file of an elliptic-curve key."
@@ -73,6 +72,12 @@ def verify(folder: Path, public_key: Path) -> None:
     except Exception as error:
         text = f"is not of {public_key} and of these files: {_words(error)}"
         raise StoreError(text, where=str(file), todo="Do not use the folder: it is not what the owner of the key signed.") from error
+
+
+def _all_but_the_signature() -> Any:
+    from model_signing import hashing
+
+    return hashing.Config().set_ignored_paths(paths=[store.SIGNATURE], ignore_git_paths=False)
 
 
 def _words(error: Exception) -> str:

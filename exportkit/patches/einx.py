@@ -51,7 +51,10 @@ def _aligned(own: Callable[..., Any], function: Callable[..., Any]) -> Callable[
             _AXIS.fullmatch(axis) or axis == "1" for axis in output
         )
         unique = all(len(axes) == len(set(axes)) and set(axes) <= set(output) for axes in inputs)
-        if options or not arrow or not simple or not unique or len(inputs) != len(operands):
+        fits = len(inputs) == len(operands) and all(
+            isinstance(one, torch.Tensor) or not axes for one, axes in zip(operands, inputs, strict=True)
+        )
+        if options or not arrow or not simple or not unique or not fits:
             return own(description, *operands, **options)
         widths = [one.ndim - len(axes) + 1 for one, axes in zip(operands, inputs, strict=True) if "..." in axes]
         placed = (_placed(one, _spelled(axes, widths), _spelled(output, widths)) for one, axes in zip(operands, inputs, strict=True))

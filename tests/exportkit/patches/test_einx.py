@@ -49,3 +49,4 @@ def test_what_no_stand_in_covers_goes_to_einx(monkeypatch):
     monkeypatch.setitem(sys.modules, "einx", module)
     with patches.as_eager_computes():
         assert module.add("a (b c), b -> a b c", torch.ones(2, 6), torch.ones(2), c=3) == "a (b c), b -> a b c"
+        assert module.add("... a, ... a -> ... a", torch.ones(2, 6), [1.0] * 6) == "... a, ... a -> ... a"
