@@ -34,10 +34,14 @@ def table() -> dict[Any, Callable[..., Any]]:
         "tanh.default": _tanh,
         "pow.Tensor_Scalar": _power,
         "cumprod.default": _cumprod,
+        "reciprocal.default": lambda z: _quotient(1.0, z),
     }
     rules = {name: functools.partial(_of_complex, rule) for name, rule in functions.items()}
     rules["mul.Scalar"] = functools.partial(_product, torch.mul)  # the operator itself would be spelled out once more
     rules |= {name: functools.partial(_by_part, _operator(name)) for name in _PARTWISE}
+    rules |= {name: functools.partial(_if_mixed, functools.partial(_by_part, _operator(name))) for name in ("add.Tensor", "sub.Tensor")}
+    rules["mul.Tensor"] = functools.partial(_if_mixed, functools.partial(_product, _operator("mul.Tensor")))
+    rules["div.Tensor"] = functools.partial(_if_mixed, _quotient)
     rules |= {name: functools.partial(_product, _operator(name)) for name in _PRODUCTS}
     return {_operator(name): rule for name, rule in rules.items()}
 
@@ -53,6 +57,12 @@ def _is_complex(value: Any) -> bool:
 
 def _of_complex(rule: Callable[..., Any], z: Any, *args: Any, **options: Any) -> Any:
     return rule(z, *args, **options) if z.is_complex() else NotImplemented
+
+
+def _if_mixed(rule: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Applies a rule to what is not wholly of complex tensors, for which the exporter has rules: to `1j * x`, or `real + complex`."""
+    kinds = {one.is_complex() for one in args if isinstance(one, torch.Tensor)}
+    return rule(*args, **options) if len(kinds) > 1 or any(isinstance(one, complex) for one in args) else NotImplemented
 
 
 def _is_index(value: Any) -> bool:
@@ -100,6 +110,19 @@ def _product(operator: Any, *args: Any) -> Any:
         return torch.complex(*(multiplied(part) for part in _parts(factors[0])))
     (a, b), (c, d) = map(_parts, factors)
     return torch.complex(multiplied(a, c) - multiplied(b, d), multiplied(a, d) + multiplied(b, c))
+
+
+def _quotient(z: Any, divisor: Any) -> Any:
+    """Divides by c + di: (a + bi)(c - di) / (c^2 + d^2), each over the larger of |c| and |d|, so that no square overflows."""
+    if isinstance(divisor, complex):
+        return torch.mul(z, 1 / divisor)
+    (a, b), (c, d) = _parts(z), _parts(divisor)
+    if not divisor.is_complex():
+        return torch.complex(a / c, b / c)
+    scale = torch.maximum(c.abs(), d.abs())
+    c, d = c / scale, d / scale
+    below = (c * c + d * d) * scale
+    return torch.complex((a * c + b * d) / below, (b * c - a * d) / below)
 
 
 def _modulus(z: Any) -> Any:

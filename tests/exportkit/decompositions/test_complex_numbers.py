@@ -31,6 +31,9 @@ Z = torch.randn(3, 4, 2, dtype=torch.complex64, generator=torch.Generator().manu
         (aten.masked_fill.Tensor, (torch.ones(3, 4, 2).bool(), torch.tensor(2))),
         (aten.unbind.int, (1,)),
         (aten.mul.Scalar, (1 + 2j,)),
+        (aten.reciprocal.default, ()),
+        *((operator, (1 + 2j,)) for operator in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)),
+        *((operator, (Z.real,)) for operator in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor)),
         (aten.bmm.default, (Z.mT.contiguous(),)),
     ],
     ids=str,
@@ -46,6 +49,19 @@ def test_real_operands_have_no_imaginary_part():
     want = torch.einsum("abc,dbc->ad", Z, Z.real.to(Z.dtype))
     assert torch.allclose(want, RULES[aten.einsum.default]("abc,dbc->ad", [Z, Z.real]), atol=1e-5)
     assert torch.allclose(1j * Z.real, RULES[aten.mul.Scalar](Z.real, 1j))
+
+
+@pytest.mark.parametrize("operator", [aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor], ids=str)
+def test_a_real_tensor_meets_a_complex_one(operator):
+    for other in (0.5j, Z):
+        assert torch.allclose(operator(Z.real, other), RULES[operator](Z.real, other), rtol=1e-5, atol=1e-5)
+    for one, two in ((Z, Z), (Z, 2.0), (Z.real, Z.imag)):
+        assert RULES[operator](one, two) is NotImplemented  # the exporter knows them
+
+
+def test_a_quotient_of_large_numbers_does_not_overflow():
+    large = torch.complex(torch.tensor([3e30]), torch.tensor([-2e30]))
+    assert torch.allclose(RULES[aten.reciprocal.default](large), 1 / large)
 
 
 def is_complex(node):
