@@ -25,11 +25,13 @@ class Carried:
         mode: "carried" from step to step; "grown": a list that the body reads and appends to; "appended": a list that it only appends to;
             "written": a tensor of which each step writes one row, and reads none; "lengthened": a tensor that `cat` makes longer.
         dim: of "written" the axis of the row, of "lengthened" the axis that grows.
+        every: of "written", the rows are written in order from the first, so that as many steps as there are rows write all.
     """
 
     name: str
     mode: str = "carried"
     dim: int = 0
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True)

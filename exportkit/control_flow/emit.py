@@ -151,9 +151,12 @@ class _Writer:
 
     def _carried(self, node: Node, plan: LoopPlan) -> str:
         parts = []
-        for param, mode, dim in zip(node.blocks[0].params[1:], plan.modes, plan.dims, strict=True):
+        step, *params = node.blocks[0].params
+        for param, mode, dim, out in zip(params, plan.modes, plan.dims, node.blocks[0].outputs[1:], strict=True):
             name = param.split(".")[0]
             told = "" if mode == "carried" else f", {mode!r}" if mode in ("grown", "appended") else f", {mode!r}, {dim}"
+            if mode == "written" and plan.written[id(self.facts.made[out])] == step:
+                told += ", every=True"
             parts.append(f"loops.Carried({name!r}{told})")
         return self._tuple(parts)
 

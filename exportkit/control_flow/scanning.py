@@ -9,7 +9,7 @@ import sympy
 import torch
 
 from exportkit.control_flow import lists, scalars
-from exportkit.control_flow.carries import KEPT, Loop, check_lasting, ended, entered, gains_of, has_room, left, settled
+from exportkit.control_flow.carries import KEPT, Carried, Loop, check_lasting, ended, entered, gains_of, has_room, left, settled
 from exportkit.control_flow.lists import Rows
 from exportkit.control_flow.scalars import as_tensor
 from exportkit.control_flow.structure import Operands, fresh, take_apart
@@ -97,14 +97,18 @@ def _finished(loop: Loop, before: Sequence[Any], start: Sequence[Any], last: dic
             values.append(lists.extend(start[place], Rows((gains.pop(0).flatten(0, 1),))))
         elif one.mode == "written":
             index, rows = gains.pop(0), gains.pop(0)
-            values.append(_write_rows(start[place], one.dim, index, rows))
+            values.append(_write_rows(start[place], one, index, rows))
         else:
             values.append(ended(last[place], before[place], one, full=True))
     return tuple(values)
 
 
-def _write_rows(table: torch.Tensor, dim: int, index: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+def _write_rows(table: torch.Tensor, carried: Carried, index: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    dim = carried.dim
     size = table.shape[dim]
-    index = torch.where(index < 0, index + size, index)
     shape = [rows.shape[0], *table.movedim(dim, 0).shape[1:]]
-    return table.index_copy(dim, index, rows.to(table.dtype).expand(shape).movedim(0, dim))
+    missing = [1] * (len(shape) - rows.ndim)  # a row that broadcasts
+    rows = rows.to(table.dtype).reshape([rows.shape[0], *missing, *rows.shape[1:]]).expand(shape).movedim(0, dim)
+    if carried.every and scalars.same_sizes([size], shape[:1]):
+        return rows.clone(memory_format=torch.contiguous_format)
+    return table.index_copy(dim, torch.where(index < 0, index + size, index), rows)

@@ -22,6 +22,7 @@ IN_ONNX = (
     "GatedCell",
     "ProjectedRows",
     "ZeroSteps",
+    "EveryRowWritten",
     "WarpTable",
     "Continue",
     "EarlyReturn",

@@ -457,6 +457,22 @@ class Columns(nn.Module):
         return y
 
 
+@program(batch, lengths=(5, 1, 0, 13))
+class EveryRowWritten(nn.Module):
+    """All rows of a table in order, those of one that has more, and numbers into integers."""
+
+    def forward(self, x):
+        h = x.sum(1)
+        every, more = torch.zeros_like(x), torch.ones(x.shape[0], x.shape[1] + 1, x.shape[2])
+        whole = torch.zeros(x.shape[1], x.shape[2], dtype=torch.int64)
+        for t in range(x.shape[1]):
+            h = torch.tanh(h + x[:, t])
+            every[:, t] = h
+            more[:, t] = h[0]
+            whole[t] = (h[1] * 3).round()
+        return every, more, whole
+
+
 @program()
 class MaskedWrite(nn.Module):
     def forward(self, x):
