@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from exportkit import judge, load, reference
+from exportkit import attempts, judge, load, reference
 from exportkit.attempts import Bench
 from exportkit.errors import ExportKitError
 from exportkit.formats import onnx
@@ -113,13 +113,7 @@ def session(proof: Proof, file: Path) -> Any:
 
 def why(report: Report) -> str:
     """Says in a line why a verdict is not "passed"."""
-    for finding in report.findings:
-        if finding.severity == "error":
-            return finding.text
-    for one in report.measurements:
-        if not one.passed:
-            return f"{one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
-    return "; ".join(report.undetermined)
+    return attempts.why([report]) or "; ".join(report.undetermined)
 
 
 def narrowed(report: Report) -> set[str]:

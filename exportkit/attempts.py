@@ -81,7 +81,7 @@ class Bench:
                 return self.with_blame(made, failed)
             else:
                 failed.append(_Failed(folder, result, variant, reports))
-                earlier.append((strategies[place], _why(reports)))
+                earlier.append((strategies[place], why(reports) or "not proven"))
         if kept:
             best = min(kept, key=lambda made: len(made.lost))
             others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
@@ -217,7 +217,8 @@ def _together(earlier: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"{', '.join(strategies)}: {reason}" for reason, strategies in by_reason.items())
 
 
-def _why(reports: Sequence[Report]) -> str:
+def why(reports: Sequence[Report]) -> str:
+    """Says in a line why artifacts failed: the first error, or the first measurement beyond its limit; "" where there is none."""
     for report in reports:
         for finding in report.findings:
             if finding.severity == "error":
@@ -225,7 +226,7 @@ def _why(reports: Sequence[Report]) -> str:
         for one in report.measurements:
             if not one.passed:
                 return f"{one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"
-    return "not proven"
+    return ""
 
 
 def _one_line(error: ExportKitError) -> str:
