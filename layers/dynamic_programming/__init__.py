@@ -1,6 +1,7 @@
 """Dynamic programs: sums and maxima over all paths, alignments and trees."""
 
 from layers.dynamic_programming.ctc_loss import CTCLoss
+from layers.dynamic_programming.ctc_prefix_beam_search import CTCPrefixBeamSearch
 from layers.dynamic_programming.dynamic_time_warping import DynamicTimeWarping
 from layers.dynamic_programming.edit_distance import EditDistance
 from layers.dynamic_programming.inside import Inside
@@ -13,6 +14,7 @@ from layers.dynamic_programming.soft_dtw import SoftDTW
 
 __all__ = [
     "CTCLoss",
+    "CTCPrefixBeamSearch",
     "DynamicTimeWarping",
     "EditDistance",
     "Inside",

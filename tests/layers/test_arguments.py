@@ -30,6 +30,7 @@ WRONG = [
     (sequence.Retention, {"width": 6, "heads": 2}, "width"),
     (dynamic_programming.LinearChainCRF, {"tags": 0}, "tags"),
     (dynamic_programming.LinearChainCRF, {"tags": 2, "k": 0}, "k"),
+    (dynamic_programming.CTCPrefixBeamSearch, {"beam": 0}, "beam"),
     (dynamic_programming.SoftDTW, {"gamma": 0.0}, "gamma"),
     (dynamic_programming.NeedlemanWunsch, {"gap": 1.0}, "gap"),
     (dynamic_programming.SmithWaterman, {"gap": 1.0}, "gap"),

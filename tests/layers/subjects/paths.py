@@ -6,7 +6,7 @@ import math
 import torch
 from contract import Subject, ragged, swap
 
-from layers.dynamic_programming import CTCLoss, Inside, LinearChainCRF
+from layers.dynamic_programming import CTCLoss, CTCPrefixBeamSearch, Inside, LinearChainCRF
 
 SIZES = ({"batch": 2, "time": 4}, {"batch": 3, "time": 5}, {"batch": 1, "time": 3})
 EDGES = ({"batch": 2, "time": 1}, {"batch": 2, "time": 0}, {"batch": 0, "time": 3})
@@ -81,6 +81,17 @@ def ctc_loss(layer, log_probs, targets, step_mask, target_mask):
     for row, labels, steps, on in zip(log_probs.tolist(), targets, step_mask, target_mask, strict=True):
         found.append(-labellings(row, int(steps.sum())).get(tuple(labels[on].tolist()), -math.inf))
     return torch.tensor(found, dtype=torch.float64)
+
+
+def best_labellings(layer, log_probs, step_mask):
+    totals = torch.full((len(step_mask), layer.beam), -math.inf, dtype=torch.float64)
+    found = torch.full((len(step_mask), layer.beam, step_mask.shape[1]), -1)
+    for number, (row, on) in enumerate(zip(log_probs.tolist(), step_mask, strict=True)):
+        scores = labellings(row, int(on.sum()))
+        for rank, labels in enumerate(sorted(scores, key=scores.get, reverse=True)[: layer.beam]):
+            totals[number, rank] = scores[labels]
+            found[number, rank, : len(labels)] = torch.tensor(labels, dtype=torch.int64)
+    return totals, found
 
 
 def trees(layer, row, first, last, symbol):
@@ -158,6 +169,19 @@ SUBJECTS = (
             ("targets", swap(1, lambda one: one[0])),
             ("step_mask", swap(2, lambda one: one.float())),
             ("target_mask", swap(3, lambda one: one.float())),
+        ),
+    ),
+    Subject(
+        "ctc_prefix_beam_search",
+        lambda: CTCPrefixBeamSearch(26),  # 25 labellings of two labels fit into five steps: nothing falls out
+        lambda batch, time: (torch.randn(batch, time, 3).log_softmax(2), ragged(batch, time)),
+        best_labellings,
+        SIZES,
+        EDGES,
+        {"log_probs": TIME, "step_mask": TIME},
+        (
+            ("log_probs", swap(0, lambda one: one[0])),
+            ("step_mask", swap(1, lambda one: one.float())),
         ),
     ),
     Subject(
