@@ -10,9 +10,9 @@ from layers.dynamic_programming.diagonals import check_mask
 class CTCPrefixBeamSearch(nn.Module):
     """Finds labellings of high probability, each summed over its alignments to the steps.
 
-    The search keeps, after each step, the `beam` labellings of the highest probability so far. What ends in a blank and what ends in a label
-    are summed apart: only behind a blank does the same label begin anew. The best path alone (the best class of each step) may miss a
-    labelling whose probability is spread over many alignments.
+    The search keeps, after each step, the `beam` labellings of the highest probability so far. What ends in a blank and what ends in a
+    label are summed apart: only behind a blank does the same label begin anew. The best path alone (the best class of each step) may miss
+    a labelling whose probability is spread over many alignments.
 
     Source: Graves and Jaitly 2014, Towards End-to-End Speech Recognition with Recurrent Neural Networks, section 3.2; Hannun et al. 2014,
     First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, algorithm 1, without its language model.
