@@ -1,12 +1,17 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
+NETWORKS := $(wildcard layers/networks/[a-z]*.py)
 
-.PHONY: demo test test-slow test-zoo test-layers test-browser test-cuda fuzz clean help
+.PHONY: demo train test test-slow test-zoo test-layers test-browser test-cuda fuzz clean help
 
-demo: .venv/ready ## export and prove the reference networks
-	$(BIN)/exportkit export layers/networks/centered_net.py layers/networks/my_linear_net.py --jobs 2
-	$(BIN)/exportkit check artifacts/centered_net
+demo: .venv/ready ## export and prove the reference networks, and measure them on held-back data
+	$(BIN)/exportkit export $(NETWORKS) --jobs 2
+	$(BIN)/exportkit check $(patsubst layers/networks/%.py,artifacts/%,$(NETWORKS))
+	$(BIN)/python -m layers.training.evaluate artifacts
+
+train: .venv/ready ## make the weights of the reference networks again
+	$(BIN)/python -m layers.training
 
 test: .venv/ready ## lint, types and tests
 	$(BIN)/ruff check .
