@@ -29,12 +29,12 @@ def classify(source: bytes) -> tuple[torch.Tensor, list[int], list[tuple[int, in
     """Returns each byte's class, (N,), the places where statements begin, and the tokens as (begin, end)."""
     text = source.decode("ascii")
     lines = [0]
-    for line in text.splitlines(keepends=True):
-        lines.append(lines[-1] + len(line))
+    for line in text.split("\n"):  # not splitlines: a form feed ends no line of Python
+        lines.append(lines[-1] + len(line) + 1)
     classes, begins, spans = torch.zeros(len(text), dtype=torch.int64), [0], []
     begin_of_string, depth = 0, 0
     for one in tokenize.generate_tokens(io.StringIO(text).readline):
-        begin, end = lines[one.start[0] - 1] + one.start[1], min(lines[min(one.end[0], len(lines)) - 1] + one.end[1], len(text))
+        begin, end = lines[one.start[0] - 1] + one.start[1], min(lines[one.end[0] - 1] + one.end[1], len(text))
         name = tokens.tok_name[one.type]
         if name == "NEWLINE":
             begins.append(end)

@@ -1,4 +1,15 @@
 import sys
 from pathlib import Path
 
+import pytest
+
+from exportkit import pipeline
+from exportkit.worker import Host
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def server():
+    with Host.start((*pipeline.PRELOAD, *pipeline.EXPORTING, *pipeline.JUDGING)) as server:
+        yield server

@@ -10,7 +10,6 @@ from contract import flat
 from subjects import SUBJECTS
 
 from exportkit import pipeline
-from exportkit.worker import Host
 
 NETWORK = """
 import sys
@@ -24,12 +23,6 @@ check_inputs = [subject.inputs(sizes, 7) for sizes in subject.sizes[1:]]
 """
 pytestmark = pytest.mark.timeout(900)  # a large loop on a busy machine
 QUICK = {"spatial_transformer", "linear_chain_crf_decode"}  # in every run: an image layer, and a loop forth and back
-
-
-@pytest.fixture(scope="session")
-def server():
-    with Host.start((*pipeline.PRELOAD, *pipeline.EXPORTING, *pipeline.JUDGING)) as server:
-        yield server
 
 
 def subjects():

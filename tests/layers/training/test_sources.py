@@ -20,6 +20,11 @@ def test_each_byte_has_the_class_of_its_token():
     assert begins == [0, 13, len(source)]
 
 
+def test_a_form_feed_ends_no_line():
+    classes, _, _ = classify(b"\x0c\nx = 1\n")
+    assert [CLASSES[one] for one in classes] == ["space", "space", "name", "space", "operator", "space", "number", "space"]
+
+
 def test_no_source_is_both_held_back_and_trained_on():
     held_back, others = sources(held_back=True), sources(held_back=False)
     assert len(held_back) > 8
