@@ -36,5 +36,5 @@ def fit(network: nn.Module, loss: Callable[[], torch.Tensor], steps: int, rate: 
         optimizer.step()
         schedule.step()
         if step % 100 == 99:
-            print(f"  step {step + 1} of {steps}: loss {value.item():.4f}", flush=True)
+            print(f"{type(network).__name__}: step {step + 1} of {steps}, loss {value.item():.4f}", flush=True)
     network.eval()

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from layers.networks import centered_net, digit_strings, language_prefill, language_step, my_linear_net, source_tagger
@@ -28,6 +29,14 @@ def test_my_linear_net_gives_one_number_a_row_and_can_be_reached_by_name():
 def test_examples_fit():
     for net in (centered_net, my_linear_net):
         assert net.model(net.example_inputs).shape[0] == net.example_inputs.shape[0]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # small steps: two threads wait for each other
+    yield
+    torch.set_num_threads(before)
 
 
 @torch.no_grad()
