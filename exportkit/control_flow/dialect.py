@@ -17,10 +17,10 @@ _CASTS = ("bool", "bfloat16")  # methods of a tensor that TorchScript does not k
 Function = Callable[..., Any]
 
 
-def functions_of(kind: type) -> list[Function]:
-    """Lists a class's forward and what it calls, as far as names tell, but none of torch's own."""
+def functions_of(kind: type, method: str = "forward") -> list[Function]:
+    """Lists a class's forward, or another method, and what it calls, as far as names tell, but none of torch's own."""
     seen: dict[Function, None] = {}
-    waiting: list[tuple[Any, int]] = [(getattr(kind, "forward", None), 0)]
+    waiting: list[tuple[Any, int]] = [(getattr(kind, method, None), 0)]
     while waiting:
         function, depth = waiting.pop()
         function = inspect.unwrap(function) if callable(function) else function

@@ -46,7 +46,7 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
     if isinstance(module, torch.jit.ScriptModule):
         yield name, module
         return
-    places = _places(type(module))
+    places = _places(type(module)) | _places_in_methods(module)
     if places:
         try:
             graph = scripted(module)
@@ -116,6 +116,14 @@ def _sources(node: Any, seen: set[Any]) -> Iterator[str]:
 def _places(kind: type) -> set[str]:
     """Lists the lines of the control flow in a class's own forward, and in the methods and functions that it calls."""
     return {place for place, _ in _statements(kind)}
+
+
+def _places_in_methods(module: nn.Module) -> set[str]:
+    """Lists the lines of the control flow in methods of a module's layers that it calls by name: a lifted layer has its forward alone."""
+    names = {name for function in functions_of(type(module)) for name in function.__code__.co_names} - {"forward"}
+    kinds = {type(part) for part in module.modules()} - {type(module)}
+    functions = {function for kind in kinds for name in names for function in functions_of(kind, name)}
+    return {place for function in functions for place, _ in _in_source(function)}
 
 
 def _has_loop(kind: type) -> bool:

@@ -67,4 +67,4 @@ def model() -> nn.Module:
 
 
 torch.manual_seed(0)
-example_inputs = (16 * torch.rand(2, 9, 8), torch.arange(9) < torch.tensor([[9], [6]]))
+example_inputs = (16 * torch.rand(2, 6, 8), torch.arange(6) < torch.tensor([[6], [4]]))

@@ -56,4 +56,4 @@ def model() -> nn.Module:
 
 
 torch.manual_seed(0)
-example_inputs = (16 * torch.rand(2, 8, 21), torch.arange(21) < torch.tensor([[21], [12]]))
+example_inputs = (16 * torch.rand(2, 8, 13), torch.arange(13) < torch.tensor([[13], [8]]))

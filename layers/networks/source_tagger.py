@@ -51,6 +51,6 @@ def model() -> nn.Module:
 
 torch.manual_seed(0)
 example_inputs = (
-    torch.tensor([list(b"while x < 10:  # go on\n"), list(b"name = 'text'\n         ")]),
-    torch.arange(23) < torch.tensor([[23], [14]]),
+    torch.tensor([list(b"if x: # a\n"), list(b"y = 'b'\n  ")]),
+    torch.arange(10) < torch.tensor([[10], [8]]),
 )

@@ -55,6 +55,34 @@ class UnscriptableLoop(nn.Module):
         return x
 
 
+class Field(nn.Module):
+    def forward(self, x):
+        for t in range(x.shape[0]):
+            x = x - t
+        return x
+
+    @torch.jit.export
+    def decode(self, x):
+        for t in range(x.shape[0]):
+            x = x + t
+        return x
+
+
+class Tagger(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.field = Field()
+
+    def forward(self, x):
+        return self.field.decode(x)
+
+
+def test_a_module_that_calls_a_layers_other_method_is_lifted_with_that_methods_loop():
+    network, x = Tagger().eval(), torch.zeros(5)
+    assert list(modules_to_lift(network)) == [""]
+    assert torch.equal(lifted(network)(x), network(x))
+
+
 def test_only_the_module_with_the_loop_is_lifted():
     network = Unscriptable().eval()
     assert list(modules_to_lift(network)) == ["inner.layers.1"]
