@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.export import Dim
 
 from layers.networks import language_prefill
 
@@ -25,9 +26,11 @@ def model() -> nn.Module:
 
 torch.manual_seed(0)
 example_inputs = (
-    torch.tensor([list(b"for"), list(b"if ")]),
-    torch.ones(2, 3, dtype=torch.bool),
-    torch.randn(2, 2, 2, 5, 16),
-    torch.randn(2, 2, 2, 5, 16),
-    torch.arange(5) < torch.tensor([[5], [4]]),
+    torch.tensor([list(b"for "), list(b"if x"), list(b"a = ")]),
+    torch.ones(3, 4, dtype=torch.bool),
+    torch.randn(2, 3, 2, 7, 16),
+    torch.randn(2, 3, 2, 7, 16),
+    torch.arange(7) < torch.tensor([[7], [4], [5]]),
 )
+batch, time, past = Dim("batch"), Dim("time"), Dim("past")
+dynamic_shapes = ({0: batch, 1: time}, {0: batch, 1: time}, {1: batch, 3: past}, {1: batch, 3: past}, {0: batch, 1: past})
