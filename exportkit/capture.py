@@ -246,7 +246,8 @@ class Captures:
 
     def _guarded(self, make: Callable[[], Any], tool: str) -> Any:
         """Runs an exporter; afterwards the module holds nothing of its tracing, and its errors are in words."""
-        as_eager = contextlib.nullcontext() if tool == "torch.jit.script" else patches.as_eager_computes()
+        scripts = tool in ("torch.jit.script", "lifting")  # TorchScript reads the source of what it finds, and knows torch's own functions
+        as_eager = contextlib.nullcontext() if scripts else patches.as_eager_computes()
         with warnings.catch_warnings(), state.preserved(self.live.module), as_eager:
             warnings.simplefilter("ignore")
             try:

@@ -20,8 +20,12 @@ def simplified(program: ExportedProgram, args: tuple[Any, ...], kwargs: Mapping[
     """
     module: Any = program.module(check_guards=False)
     _fold(module)
-    again = torch.export.export(module, args, dict(kwargs), dynamic_shapes=shapes)
-    plain: ExportedProgram = again.run_decompositions(_table(again))
+    return spelled_out(torch.export.export(module, args, dict(kwargs), dynamic_shapes=shapes))
+
+
+def spelled_out(program: ExportedProgram) -> ExportedProgram:
+    """Writes operators that ONNX lacks, or gets wrong, in plainer ones; inside of loops and branches, too."""
+    plain: ExportedProgram = program.run_decompositions(_table(program))
     return plain
 
 
@@ -64,10 +68,11 @@ def _is_pure(target: Any) -> bool:
 
 def _table(program: ExportedProgram) -> dict[Any, Callable[..., Any]]:
     """Lists what to spell out: a custom operator that was written in Python (`torch.library.custom_op`) is traced through."""
-    targets = {node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)}  # noqa: SLF001
+    nodes = [node for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule) for node in part.graph.nodes]
+    targets = {node.target for node in nodes if isinstance(node.target, torch._ops.OpOverload)}  # noqa: SLF001
     table: dict[Any, Callable[..., Any]] = {}
     for target in targets:
         if definition := OPDEFS.get(target._schema.name):  # noqa: SLF001
             table[target] = definition._init_fn  # noqa: SLF001 - torch has no public way to the function
-    values = [node.meta.get("val") for node in program.graph.nodes]
+    values = [node.meta.get("val") for node in nodes]
     return table | decompositions.table(complex_values=any(isinstance(one, torch.Tensor) and one.is_complex() for one in values))

@@ -135,6 +135,7 @@ class Calls:
             "aten::cat": lambda _, given: f"lists.cat({', '.join(given)})",
             "aten::tensor": lambda _, given: f"lists.to_tensor({given[0]}, {self._code(given[1], 'ScalarType')})",
             "aten::item": lambda _, given: f"scalars.item({given[0]})",
+            "aten::cdist": self._cdist,
             "aten::select": self._select,
             "aten::slice": self._slice,
             "aten::index_put": self._index_put,
@@ -208,6 +209,11 @@ class Calls:
     @staticmethod
     def _dict(_node: Node, given: list[str]) -> str:
         return "{" + ", ".join(f"{key}: {value}" for key, value in zip(given[::2], given[1::2], strict=True)) + "}"
+
+    def _cdist(self, node: Node, given: list[str]) -> str:
+        """Leaves the way to torch's own function, for which a capture has a stand-in, where the user leaves it to torch."""
+        ways = self.facts.constant(node.inputs[3])
+        return f"torch.cdist({', '.join(given[:3])})" if ways in (None, 0) else self._call(node, given)
 
     def _select(self, node: Node, given: list[str]) -> str:
         known = ", nonnegative=True" if self.facts.is_nonnegative(node.inputs[2]) else ""

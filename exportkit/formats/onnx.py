@@ -24,6 +24,7 @@ from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
 from exportkit.patches import recurrent
 from exportkit.reach import refuse_short_reach
+from exportkit.simplify import spelled_out
 from exportkit.spec import Artifact, TensorSpec
 
 INNER = "exportkit.inner."  # stands before the name of a value that gave way to an output
@@ -59,10 +60,10 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
-    """Converts the network with its loops and branches kept."""
+    """Converts the network with its loops and branches kept, after what ONNX lacks is spelled out."""
     program = captures.lifted()
     with guardless():
-        return _convert(program, captures, folder, options, "lifted")
+        return _convert(spelled_out(program), captures, folder, options, "lifted")
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:
@@ -75,8 +76,10 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
     """Returns the program that torch's exporter writes out for a strategy, whose nodes name the ONNX values."""
     program = {"exported": captures.exported, "lifted": captures.lifted, "simplified": captures.simplified}[strategy]()
-    with guardless() if strategy == "lifted" else contextlib.nullcontext():
+    if strategy != "lifted":
         return _translate(program, options).exported_program
+    with guardless():
+        return _translate(spelled_out(program), options).exported_program
 
 
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
@@ -19,7 +20,11 @@ def as_eager_computes() -> Iterator[None]:
     def forward(self: nn.TransformerEncoder, src: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return _encode(encoder, self, src, *args, **kwargs)
 
-    with _fused_attention_off(), _data_recorded(), _distributions_unchecked(), recurrent.whole(), einx.symbolic(), spectra.any_length():
+    with contextlib.ExitStack() as stack:
+        for stand_in in (_fused_attention_off, _data_recorded, _distributions_unchecked, _distances_of_any_size):
+            stack.enter_context(stand_in())
+        for stand_in in (recurrent.whole, einx.symbolic, spectra.any_length):
+            stack.enter_context(stand_in())
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
         try:
@@ -49,6 +54,20 @@ def _distributions_unchecked() -> Iterator[None]:
         yield
     finally:
         kind.set_default_validate_args(checks)
+
+
+@contextlib.contextmanager
+def _distances_of_any_size() -> Iterator[None]:
+    """Computes `torch.cdist` of symbolic sizes from differences: torch takes a product of matrices from 26 rows on, a branch that bakes."""
+    own, usual = torch.cdist, "use_mm_for_euclid_dist_if_necessary"
+
+    def cdist(x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, compute_mode: str = usual) -> torch.Tensor:
+        if compute_mode == usual and any(isinstance(one.shape[-2], torch.SymInt) for one in (x1, x2)):
+            compute_mode = "donot_use_mm_for_euclid_dist"
+        return own(x1, x2, p, compute_mode)
+
+    with mock.patch.object(torch, "cdist", cdist):
+        yield
 
 
 @contextlib.contextmanager

@@ -89,6 +89,20 @@ def test_distributions_are_captured(monkeypatch):
         torch.distributions.Normal(0.0, torch.tensor(-1.0))
 
 
+def test_distances_of_symbolic_sizes_are_no_branch_on_them():
+    class Net(nn.Module):
+        def forward(self, x, y):
+            return torch.cdist(x, y), torch.cdist(x, y, 1.0), torch.cdist(x, y, compute_mode="use_mm_for_euclid_dist")
+
+    shapes = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC})
+    with as_eager_computes():
+        program = torch.export.export(Net(), (torch.randn(5, 3), torch.randn(6, 3)), dynamic_shapes=shapes)
+    for sizes in ((5, 6), (40, 3), (3, 40), (1, 90)):
+        inputs = [torch.randn(size, 3) for size in sizes]
+        for got, want in zip(program.module()(*inputs), Net()(*inputs), strict=True):
+            assert torch.allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
 def test_torch_is_left_as_it_was():
     forward, data, lstm = nn.TransformerEncoder.forward, torch.Tensor.data, decomposition_table[torch.ops.aten.lstm.input]
     with pytest.raises(ZeroDivisionError), as_eager_computes():
