@@ -20,12 +20,17 @@ def simplified(program: ExportedProgram, args: tuple[Any, ...], kwargs: Mapping[
     """
     module: Any = program.module(check_guards=False)
     _fold(module)
-    return spelled_out(torch.export.export(module, args, dict(kwargs), dynamic_shapes=shapes))
+    again = torch.export.export(module, args, dict(kwargs), dynamic_shapes=shapes)
+    return _spelled_out(again, _table(again) | decompositions.fourier.table())
 
 
 def spelled_out(program: ExportedProgram) -> ExportedProgram:
     """Writes operators that ONNX lacks, or gets wrong, in plainer ones; inside of loops and branches, too."""
-    plain: ExportedProgram = program.run_decompositions(_table(program))
+    return _spelled_out(program, _table(program))
+
+
+def _spelled_out(program: ExportedProgram, table: dict[Any, Callable[..., Any]]) -> ExportedProgram:
+    plain: ExportedProgram = program.run_decompositions(table)
     return plain
 
 

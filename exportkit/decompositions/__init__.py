@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from exportkit.decompositions import complex_numbers, linear_algebra, operators, special_functions
+from exportkit.decompositions import complex_numbers, fourier, linear_algebra, operators, special_functions
+
+__all__ = ["fourier", "table"]
 
 
 def table(*, complex_values: bool) -> dict[Any, Callable[..., Any]]:
