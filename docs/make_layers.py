@@ -13,7 +13,7 @@ SECTION = re.compile(r"(Args|Shapes|Raises|Example):")
 
 def page() -> str:
     """Returns the page as Markdown."""
-    parts = ["# Layers", "Made from the docstrings by `python docs/make_layers.py`."]
+    parts = ["# Layers", "Made from the docstrings by `python docs/make_layers.py`. To write your own: [tutorial](tutorial.md)."]
     for name in PACKAGES:
         package = importlib.import_module(f"layers.{name}")
         parts += [f"## layers.{name}", str(package.__doc__).strip()]

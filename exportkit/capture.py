@@ -374,8 +374,8 @@ def _meaning(error: Exception) -> str:
     ):
         for line in lines:
             if key in line:
-                return line[:240]
-    return (lines[0] if lines else type(error).__name__)[:240]
+                return line[:240].rstrip(":")  # as TorchScript ends its own, before the source
+    return (lines[0] if lines else type(error).__name__)[:240].rstrip(":")
 
 
 def _places(error: Exception) -> tuple[str, str]:

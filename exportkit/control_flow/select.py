@@ -76,7 +76,7 @@ def _refusal(error: Exception, module: nn.Module, name: str) -> ExportError:
     where = place_of(str(error)) or _telling_place(type(module))
     told = f"{name or 'the network'} ({type(module).__name__}) has a loop or branch, and TorchScript does not take it"
     return ExportError(
-        f"{told}: {lines[0][:200] if lines else type(error).__name__}",
+        f"{told}: {lines[0][:200].rstrip(':') if lines else type(error).__name__}",
         where=where,
         todo="Move the loop into a module of its own, written as torch.jit.script takes it.",
     )

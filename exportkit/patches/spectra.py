@@ -17,6 +17,7 @@ def any_length() -> Iterator[None]:
     """Makes captures of a block hold `istft` as a transform of frames and their overlapping sum."""
     own = torch.istft
     stand_in = functools.partial(_istft, own)
+    functools.update_wrapper(stand_in, own)  # torch names what it calls
     method = functools.partialmethod(stand_in)
     with mock.patch.object(torch, "istft", stand_in), mock.patch.object(torch.Tensor, "istft", method):
         yield

@@ -6,6 +6,7 @@ from torch import nn
 from torch.export import Dim
 
 from exportkit import patches
+from exportkit.patches import spectra
 
 WINDOW = torch.hann_window(16)
 
@@ -41,3 +42,8 @@ def test_the_length_stays_symbolic():
         program = torch.export.export(Net(), (torch.randn(2, 64),), dynamic_shapes=({1: Dim.DYNAMIC},))
     x = torch.randn(2, 83)
     assert torch.allclose(program.module()(x), 2 * x, atol=1e-5)
+
+
+def test_the_stand_in_has_the_name_that_torch_asks_of_its_functions():
+    with spectra.any_length():
+        assert torch.istft.__name__ == "istft"
