@@ -60,7 +60,7 @@ def explain(
     try:
         with hold() if hold and scene.artifact.strategy in NAMED else contextlib.nullcontext() as program:
             suspect = replace(tracer, program=program).search(scene, case)
-            told = finding(suspect)
+            told = finding(suspect, scene.artifact.strategy if hold else "")
             if repro and suspect.value:
                 call = ("exportkit.repro:write", scene, suspect, scene.scratch / _REFERENCE, told.text, Path(repro).absolute())
                 tracer.server.run(*call, limits=tracer.limits, stage="writing the failing node", on_event=tracer.listen)
@@ -124,18 +124,27 @@ class Tracer:
         return self.server.run(f"exportkit.suspects:{step}", *args, limits=self.limits, stage=_STAGE, on_event=self.listen)
 
 
-def finding(suspect: Suspect) -> Finding:
-    """Words what a search found, in at most nine lines."""
+def finding(suspect: Suspect, made_by: str = "") -> Finding:
+    """Words what a search found, in at most nine lines.
+
+    Args:
+        made_by: the strategy that made the artifact, where its network is at hand.
+    """
     if not suspect.value:
-        return Finding("error", "blame", _nothing_found(suspect))
+        return Finding("error", "blame", _nothing_found(suspect, made_by))
     return Finding("error", "blame", "\n".join(_lines(suspect)), suspect.nodes[0].where)
 
 
-def _nothing_found(suspect: Suspect) -> str:
+def _nothing_found(suspect: Suspect, made_by: str) -> str:
     if suspect.program:
         return (
             f"torch's exported program is wrong already ({suspect.case}): it holds fixed what depends on values or sizes.\n"
             "No ONNX node is at fault: look for branches and loops of Python in forward that read a tensor or a size."
+        )
+    if suspect.alone and made_by:
+        return (
+            f"no node can be named: what is {made_by} keeps no names of torch's values. onnxruntime without optimisations, and onnx's own\n"
+            "reference implementation where it runs, give the same: the file holds another computation than forward's."
         )
     if suspect.alone:
         return (

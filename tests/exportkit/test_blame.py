@@ -320,4 +320,5 @@ def test_a_search_that_found_nothing_says_why():
     nothing = Suspect(None, optimiser=False, case="example")
     assert "No ONNX node is at fault" in blame.finding(replace(nothing, program=True)).text
     assert "exportkit export" in blame.finding(replace(nothing, alone=True)).text
+    assert "what is traced keeps no names" in blame.finding(replace(nothing, alone=True), "traced").text
     assert "no single node" in blame.finding(nothing).text
