@@ -6,7 +6,7 @@ import inspect
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,15 @@ class Captures:
 
         program = self.exported()
         args, kwargs = self.arguments()
-        return self._guarded(lambda: simplified(program, args, kwargs, self._shapes(self.live.module)), "torch.export")  # type: ignore[no-any-return]
+        # An axis that the program fixes stays fixed: its steps are written out.
+        free = {
+            (name, axis)
+            for name, value in zip(self.inputs, reach.tensors_of(program), strict=True)
+            for axis, size in enumerate(value.shape)
+            if not isinstance(size, int) and size.node.maybe_as_int() is None
+        }
+        shapes = self._shapes(self.live.module, free)
+        return self._guarded(lambda: simplified(program, args, kwargs, shapes), "torch.export")  # type: ignore[no-any-return]
 
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
@@ -234,12 +242,17 @@ class Captures:
         assert first is not None
         return first
 
-    def _shapes(self, module: nn.Module) -> Any:
-        """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result."""
+    def _shapes(self, module: nn.Module, free: Container[tuple[str, int]] | None = None) -> Any:
+        """Builds torch.export's dynamic_shapes: AUTO, and which axes stayed symbolic is read back from the result.
+
+        Args:
+            free: the axes that may vary, as (input, axis); None for all of the symbols.
+        """
         axes: dict[str, Any] = {name: {} for name in self.inputs}
         for symbol in self.symbols:
             for name, axis, _ in symbol.places:
-                axes[name][axis] = Dim.AUTO
+                if free is None or (name, axis) in free:
+                    axes[name][axis] = Dim.AUTO
         args, kwargs = self.live.arguments(axes)  # the same tree, filled with axes in place of tensors
         bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments  # torch's own way: *args are one entry
         return {name: _pruned(shape) for name, shape in bound.items()} or None

@@ -53,6 +53,12 @@ def test_a_loop_that_cannot_stay_one_is_written_out():
     assert steps(captures(Unscriptable()).exported()) == LENGTH
 
 
+def test_what_is_written_out_stays_of_its_length_when_it_is_simplified():
+    program = captures(Unscriptable()).simplified()
+    [x] = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name == "x"]
+    assert [size if isinstance(size, int) else size.node.maybe_as_int() for size in x.shape] == [2, LENGTH, 4]
+
+
 def test_sizes_are_numbers_again_afterwards():
     def length(x):
         return x.sum() * int(x.shape[0])
