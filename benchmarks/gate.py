@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from exportkit import attempts, judge, load, reference
+from exportkit import attempts, judge, load, reference, state
 from exportkit.attempts import Bench
 from exportkit.errors import ExportKitError
 from exportkit.formats import onnx
@@ -71,10 +71,11 @@ def hold(file: str) -> Live:
 
 def gather(live: Live, folder: Path, seed: int = 0) -> tuple[Network, Evidence]:
     """Surveys a network and computes the evidence; another seed draws other cases."""
-    survey = reference.survey(live)
-    cases = tuple(replace(case, seed=case.seed + 100_000 * seed) if case.kind != "check" else case for case in survey.cases)
     folder.mkdir(parents=True)
-    evidence = reference.build(live, survey.symbols, cases, folder)
+    with state.preserved(live.module):  # what eager caches must not reach the export
+        survey = reference.survey(live)
+        cases = tuple(replace(case, seed=case.seed + 100_000 * seed) if case.kind != "check" else case for case in survey.cases)
+        evidence = reference.build(live, survey.symbols, cases, folder)
     budgets = judge.weigh(folder, evidence.weighed, evidence.outputs, evidence.narrow)
     evidence = replace(evidence, trial=replace(evidence.trial, budgets=budgets))
     network = replace(live.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
