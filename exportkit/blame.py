@@ -29,6 +29,7 @@ Listener = Callable[[str], None]
 NAMED = ("exported", "lifted", "simplified")  # the strategies whose ONNX values bear the names of torch's nodes
 _ROUNDS = 8  # a search refines at most so often
 _REFERENCE = "reference.safetensors"
+_RUNTIMES = "onnxruntime without optimisations, and onnx's own reference implementation where it runs,"
 _STAGE = "looking for the node at fault"
 
 
@@ -143,14 +144,11 @@ def _nothing_found(suspect: Suspect, made_by: str) -> str:
         )
     if suspect.alone and made_by:
         return (
-            f"no node can be named: what is {made_by} keeps no names of torch's values. onnxruntime without optimisations, and onnx's own\n"
-            "reference implementation where it runs, give the same: the file holds another computation than forward's."
+            f"no node can be named: what is {made_by} keeps no names of torch's values\n"
+            f"{_RUNTIMES} give the same: the file holds another computation than forward's"
         )
     if suspect.alone:
-        return (
-            "without the network nobody can tell which node is wrong: onnxruntime without optimisations, and onnx's own reference\n"
-            "implementation where it runs, give the same. `exportkit export net.py` names the node."
-        )
+        return f"without the network nobody can tell which node is wrong: `exportkit export net.py` names it\n{_RUNTIMES} give the same"
     return f"no single node is at fault ({suspect.case}): run alone on eager's inputs each stays near its own rounding error"
 
 

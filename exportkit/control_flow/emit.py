@@ -120,7 +120,7 @@ class _Writer:
             if id(one) in plan.written:
                 index, value = self.names.of(plan.written[id(one)]), self.names.of(one.inputs[1])
                 self._line(depth + 1, f"{self.names.declare(one.outputs[0])} = ({index}, {value})", one.where)
-            elif one not in plan.rows and one not in plan.projected:
+            elif one not in plan.early:
                 self._node(one, depth + 1)
         outputs = body.outputs[1:] if plan.kind == "for" else body.outputs
         self._line(depth + 1, f"return {self._tuple([self.names.of(plan.longer.get(name, name)) for name in outputs])}", node.where)
@@ -163,9 +163,8 @@ class _Writer:
     @staticmethod
     def _given(plan: LoopPlan, body: Block) -> list[str]:
         """Lists the rows, and what is computed from them, that a step is given."""
-        early = [*plan.rows, *plan.projected]
-        read = set(_reads(Block(body.params, [node for node in body.nodes if node not in early], body.outputs)))
-        return [node.outputs[0] for node in early if node.outputs[0] in read]
+        read = set(_reads(Block(body.params, [node for node in body.nodes if node not in plan.early], body.outputs)))
+        return [node.outputs[0] for node in plan.early if node.outputs[0] in read]
 
     def _rows(self, plan: LoopPlan, body: Block, number: int, captured: list[str], depth: int, given: list[str]) -> str:
         """Writes the function that reads all rows of a loop at once, and computes what hangs on a row alone."""

@@ -44,6 +44,11 @@ class LoopPlan:
     bound: Bound | None = None
     appends: list[tuple[Bound, ...]] | None = field(default_factory=list)
 
+    @property
+    def early(self) -> list[Node]:
+        """What is read and computed for all steps before the first."""
+        return [*self.rows, *self.projected]
+
 
 class Facts:
     """Looks things up in a graph that does not change any more."""

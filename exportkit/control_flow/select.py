@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
@@ -39,14 +40,14 @@ def modules_to_lift(network: nn.Module) -> dict[str, Any]:
 
 def has_control_flow(network: nn.Module) -> bool:
     """Says whether the source of a network has loops or branches of its own; those over its own layers count too."""
-    return isinstance(network, torch.jit.ScriptModule) or any(_places(type(module)) for module in network.modules())
+    return isinstance(network, torch.jit.ScriptModule) or any(map(_places_of, network.modules()))
 
 
 def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator[tuple[str, Any]]:
     if isinstance(module, torch.jit.ScriptModule):
         yield name, module
         return
-    places = _places(type(module)) | _places_in_methods(module)
+    places = _places_of(module)
     if places:
         try:
             graph = scripted(module)
@@ -113,17 +114,16 @@ def _sources(node: Any, seen: set[Any]) -> Iterator[str]:
         yield from _sources(value.node(), seen)
 
 
-def _places(kind: type) -> set[str]:
-    """Lists the lines of the control flow in a class's own forward, and in the methods and functions that it calls."""
-    return {place for place, _ in _statements(kind)}
+def _places_of(module: nn.Module) -> set[str]:
+    """Lists the lines of the control flow in a module's own forward, and in the methods and functions that it calls.
 
-
-def _places_in_methods(module: nn.Module) -> set[str]:
-    """Lists the lines of the control flow in methods of a module's layers that it calls by name: a lifted layer has its forward alone."""
-    names = {name for function in functions_of(type(module)) for name in function.__code__.co_names} - {"forward"}
-    kinds = {type(part) for part in module.modules()} - {type(module)}
-    functions = {function for kind in kinds for name in names for function in functions_of(kind, name)}
-    return {place for function in functions for place, _ in _in_source(function)}
+    Those methods may be of its layers (`self.crf.decode(x)`): a layer that is lifted by itself has its forward alone.
+    """
+    kind: Any = type(module)
+    names = {name for function in functions_of(kind) for name in function.__code__.co_names} - {"forward"}
+    kinds: set[Any] = {type(part) for part in module.modules()} - {kind}
+    found = [*_statements(kind), *(one for other in kinds for name in names if hasattr(other, name) for one in _statements(other, name))]
+    return {place for place, _ in found}
 
 
 def _has_loop(kind: type) -> bool:
@@ -141,17 +141,12 @@ def _telling_place(kind: type) -> str:
     return min(_statements(kind), key=order)[0]
 
 
-_KNOWN: dict[type, list[tuple[str, type]]] = {}
-
-
-def _statements(kind: type) -> list[tuple[str, type]]:
-    if kind not in _KNOWN:
-        found: list[tuple[str, type]] = []
-        if not kind.__module__.startswith("torch.nn."):  # torch's own layers, which torch.export knows
-            for function in functions_of(kind):
-                found += _in_source(function)
-        _KNOWN[kind] = found
-    return _KNOWN[kind]
+@functools.cache
+def _statements(kind: type, method: str = "forward") -> list[tuple[str, type]]:
+    """Lists the control flow of a method and of what it calls, as (line, kind of statement); none of torch's layers, which it exports."""
+    if kind.__module__.startswith("torch.nn."):
+        return []
+    return [one for function in functions_of(kind, method) for one in _in_source(function)]
 
 
 def _in_source(function: Callable[..., Any]) -> list[tuple[str, type]]:

@@ -246,7 +246,12 @@ def _move_weights_into_bodies(graph: onnx_ir.Graph) -> None:
 
 
 def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
-    """Renames symbolic dimensions after our symbols, wherever the exporter's own names stand."""
+    """Renames symbolic dimensions after our symbols, wherever the exporter's own names stand; one that torch.export fixed is a number."""
+    written = [value for node in model.graph.all_nodes() for value in node.outputs]
+    values = dict.fromkeys((*model.graph.inputs, *model.graph.outputs, *written))
+    for value in values:
+        if value.shape is not None:
+            value.shape = onnx_ir.Shape([_settled(size) for size in value.shape])
     names: dict[str, str] = {}
     symbols = {(name, axis): symbol for symbol in captures.symbols for name, axis, _ in symbol.places}
     offsets = {(name, axis): offset for symbol in captures.symbols for name, axis, offset in symbol.places}
@@ -258,8 +263,7 @@ def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
     if not names:
         return
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + r")\b")
-    values = [*model.graph.inputs, *model.graph.outputs, *(value for node in model.graph.all_nodes() for value in node.outputs)]
-    for value in dict.fromkeys(values):
+    for value in values:
         if value.shape is not None and not value.shape.is_static():
             value.shape = onnx_ir.Shape(
                 [
@@ -269,6 +273,11 @@ def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
                     for size in value.shape
                 ]
             )
+
+
+def _settled(size: Any) -> Any:
+    """Turns a symbol that torch.export settled on a number, and that torch.onnx writes as a name ("5"), into that number."""
+    return int(size.value) if not isinstance(size, int) and str(size.value).isdecimal() else size
 
 
 def _foreign(model: onnx_ir.Model) -> list[str]:

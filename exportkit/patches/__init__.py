@@ -1,7 +1,7 @@
 """Stand-ins for what torch and einx offer while a network is captured, where exporters record something else than eager computes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -21,9 +21,7 @@ def as_eager_computes() -> Iterator[None]:
         return _encode(encoder, self, src, *args, **kwargs)
 
     with contextlib.ExitStack() as stack:
-        for stand_in in (_fused_attention_off, _data_recorded, _distributions_unchecked, _distances_of_any_size):
-            stack.enter_context(stand_in())
-        for stand_in in (recurrent.whole, einx.symbolic, spectra.any_length):
+        for stand_in in _STAND_INS:
             stack.enter_context(stand_in())
         nn.TransformerEncoder.forward = forward  # type: ignore[method-assign]
         transformer._detect_is_causal_mask = _trust_the_caller  # noqa: SLF001
@@ -118,3 +116,14 @@ def _takes_nested(encoder: nn.TransformerEncoder) -> bool:
 def _trust_the_caller(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001
     """Leaves a mask a mask: torch compares its values with a causal one, which a capture would bake; the result is the same."""
     return bool(is_causal)
+
+
+_STAND_INS: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = (
+    _fused_attention_off,
+    _data_recorded,
+    _distributions_unchecked,
+    _distances_of_any_size,
+    recurrent.whole,
+    einx.symbolic,
+    spectra.any_length,
+)

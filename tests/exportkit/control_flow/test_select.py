@@ -83,6 +83,14 @@ def test_a_module_that_calls_a_layers_other_method_is_lifted_with_that_methods_l
     assert torch.equal(lifted(network)(x), network(x))
 
 
+def test_a_loop_in_another_method_of_a_layer_is_control_flow():
+    plain = type("Plain", (Field,), {"forward": lambda _, x: x})
+    network = Tagger()
+    network.field = plain()
+    assert has_control_flow(network)
+    assert not has_control_flow(plain())
+
+
 def test_only_the_module_with_the_loop_is_lifted():
     network = Unscriptable().eval()
     assert list(modules_to_lift(network)) == ["inner.layers.1"]

@@ -59,3 +59,18 @@ def test_what_onnx_lacks_is_spelled_out_beside_loops_too(tmp_path):
         x, y = torch.randn(batch, rows, 3), torch.randn(batch, columns, 3)
         [got] = session.run(None, {"x": x.numpy(), "y": y.numpy()})
         assert torch.allclose(torch.from_numpy(got), Alignment()(x, y), rtol=1e-4, atol=1e-3)
+
+
+class FirstSteps(nn.Module):
+    def forward(self, x):
+        return sum(x[:, t] * (t + 1) for t in range(int(x.shape[1])))
+
+
+@torch.no_grad()
+def test_a_size_that_torch_export_settles_is_a_number_in_the_signature(tmp_path):
+    example = {"x": torch.randn(2, 5, 3)}
+    symbols = (Symbol("batch", (("x", 0, 0),), 2), Symbol("time", (("x", 1, 0),), 5))
+    captures = Captures(live(FirstSteps().eval(), (example["x"],)), example, symbols, ("output",))
+    artifact = onnx.write_exported(captures, tmp_path, Options())
+    assert artifact.inputs[0].shape == ("batch", 5, 3)
+    assert artifact.outputs[0].shape == ("batch", 3)
