@@ -53,7 +53,7 @@ def test_changed_weights_fail_although_the_digests_fit(exportkit, folder, factor
     done = exportkit("check", folder)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "failed" in done.stdout
-    assert "`exportkit export net.py` names the node" in " ".join(done.stdout.split())  # no runtime is at fault, the file is
+    assert "`exportkit export net.py` names it" in " ".join(done.stdout.split())  # no runtime is at fault, the file is
 
 
 def test_an_untouched_folder_passes_on_its_own_digests(exportkit, folder):
