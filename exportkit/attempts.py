@@ -78,16 +78,37 @@ class Bench:
                 kept.append(made)
                 earlier.append((strategies[place], f"fixes {', '.join(made.lost)}"))
             elif made.good or (made.outcome == "undetermined" and not kept):
-                return self.with_blame(made, failed)
+                return self.with_blame(self.with_rows(made, network), failed)
             else:
                 failed.append(_Failed(folder, result, variant, reports))
                 earlier.append((strategies[place], why(reports) or "not proven"))
         if kept:
             best = min(kept, key=lambda made: len(made.lost))
             others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
-            return self.with_blame(replace(best, earlier=others, seconds=time.monotonic() - started), failed)
+            return self.with_blame(self.with_rows(replace(best, earlier=others, seconds=time.monotonic() - started), network), failed)
         reports = _with(_telling(failed).reports, self.blame(_telling(failed)), "error") if failed else ()
         return Made(name, None, reports, tuple(earlier), _together(earlier), time.monotonic() - started)
+
+    def with_rows(self, made: Made, network: Network) -> Made:
+        """Adds to a proven ONNX artifact along which dimension its rows are apart, so that servers may batch requests."""
+        if made.format != "onnx" or not made.good or not made.artifact or not made.folder:
+            return made
+        proof = self.evidence.result()
+        call = (
+            "exportkit.rows:shown",
+            made.folder,
+            made.artifact,
+            replace(network, outputs=proof.outputs),
+            self.provider,
+            self.ort_library,
+            proof.trial,
+        )
+        try:
+            with self.timed("judging onnx"):
+                rows: str = self.server.run(*call, limits=self.limits, stage="mixing rows", on_event=self.listen)
+        except RunError:
+            return made  # the runtime died of such a batch: no server should put one together
+        return replace(made, artifact=replace(made.artifact, rows=rows))
 
     def with_blame(self, made: Made, failed: Sequence["_Failed"]) -> Made:
         """Adds to what is proven why an earlier attempt was not, where the user asked for its failing node."""

@@ -79,7 +79,7 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
     """Runs an artifact on every case inside the domain and measures it against the oracle."""
     names = [spec.name for spec in network.outputs]
     taken = _stated(artifact, network)
-    inside = [case for case in trial.cases if case.domain == "inside" and _applies(case, network, taken)]
+    inside = inside_cases(artifact, network, trial)
     results: list[tuple[Case, Arrays | None]] = []
     failures: dict[str, str] = {}
     for number, case in enumerate(inside):
@@ -124,6 +124,12 @@ def read(arrays: Path, case: str) -> Arrays:
     prefix = f"{case}/"
     wanted = [key for key in reader.names() if key.startswith(prefix) and not key.startswith(f"{prefix}perturbed/")]
     return {key.removeprefix(prefix): reader.read(key) for key in wanted}
+
+
+def inside_cases(artifact: Artifact, network: Network, trial: Trial) -> list[Case]:
+    """Lists the cases inside the domain whose sizes the artifact takes by its own signature."""
+    taken = _stated(artifact, network)
+    return [case for case in trial.cases if case.domain == "inside" and _applies(case, network, taken)]
 
 
 def _stated(artifact: Artifact, network: Network) -> dict[str, Range]:
@@ -182,7 +188,7 @@ def _report(
     differences: dict[str, dict[str, float]] = {}
     compared = [(case, arrays) for case, arrays in results if arrays is not None and case.name not in trial.raising]
     for spec in network.outputs:
-        found, differences[spec.name] = _measure_output(spec, trial, compared)
+        found, differences[spec.name] = measure_output(spec, trial, compared)
         measurements += found
     findings = [
         *_dimension_findings(network, taken),
@@ -213,7 +219,8 @@ def _report(
     )
 
 
-def _measure_output(spec: TensorSpec, trial: Trial, compared: list[tuple[Case, Arrays]]) -> tuple[list[Measurement], dict[str, float]]:
+def measure_output(spec: TensorSpec, trial: Trial, compared: Sequence[tuple[Case, Arrays]]) -> tuple[list[Measurement], dict[str, float]]:
+    """Measures one output of all cases whose arrays hold `result/{output}`; returns the differences to eager in other units, too."""
     budget = trial.budgets[spec.name]
     accepted = trial.accept[spec.name].limit if spec.name in trial.accept else None
     measurements: list[Measurement] = []

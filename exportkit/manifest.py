@@ -123,7 +123,7 @@ def read_artifact(data: Mapping[str, Any]) -> Artifact:
     inputs, outputs = (tuple(map(read_spec, data[key])) for key in ("inputs", "outputs"))
     if data["format"] not in plugins.names("formats") or not data["files"] or not isinstance(data["facts"], Mapping):
         raise ValueError(f"{data['format']} is no format with files and facts")
-    return Artifact(data["format"], tuple(data["files"]), data["strategy"], inputs, outputs, data["facts"])
+    return Artifact(data["format"], tuple(data["files"]), data["strategy"], inputs, outputs, data["facts"], str(data["rows"]))
 
 
 def _format(made: Made) -> dict[str, Any]:

@@ -86,6 +86,8 @@ def _check(
             if artifact.format in SCREENS and not trusted:
                 server.run(SCREENS[artifact.format], folder / artifact.files[0], limits=limits, stage=f"reading {artifact.files[0]}")
             reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
+            if artifact.rows and (told := server.run("exportkit.rows:disproved", *call[1:], limits=limits, stage="mixing rows")):
+                reports = (replace(reports[0], findings=(*reports[0].findings, _touching(artifact, told))), *reports[1:])
         except (RunError, RejectedError) as error:
             reports = (Report(network.name, artifact, artifact.format, provider, findings=(_fault(artifact, error),)),)
         if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
@@ -100,6 +102,10 @@ def _fault(artifact: Artifact, error: RunError | RejectedError) -> Finding:
     if isinstance(error, RejectedError):
         return Finding("error", UNSAFE, f"{artifact.files[0]} was not loaded, as loading runs code of it: {error.what}{_PINNED}")
     return Finding("error", "does-not-run", error.what, error.where)
+
+
+def _touching(artifact: Artifact, told: str) -> Finding:
+    return Finding("error", "rows-touch", f"the manifest says that rows along {artifact.rows} do not touch each other, and they do: {told}")
 
 
 def _blamed(

@@ -101,7 +101,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that exportkit made; the signature is read back from the file itself (a .pt holds none)."""
+    """A file that exportkit made; the signature is read back from the file itself (a .pt holds none).
+
+    Attributes:
+        rows: the symbol along whose axis 0 of all inputs and outputs no row touches another, as rows.py shows; "" where that is not shown.
+    """
 
     format: str
     files: tuple[str, ...]
@@ -109,6 +113,7 @@ class Artifact:
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    rows: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ FLOORS = {
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
+    "rows": 10,
     "search": 11,
     "pipeline": 12, "published": 13, "against": 14, "baseline": 14, "inspection": 15,
     "summary": 16, "reports": 16, "__init__": 17, "cli": 18, "pytest_plugin": 18,

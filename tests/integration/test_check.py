@@ -56,6 +56,13 @@ def test_changed_weights_fail_although_the_digests_fit(exportkit, folder, factor
     assert "`exportkit export net.py` names it" in " ".join(done.stdout.split())  # no runtime is at fault, the file is
 
 
+def test_a_manifest_that_calls_mixed_rows_independent_fails(exportkit, folder):
+    mend(folder, lambda data: data["formats"]["onnx"]["artifact"].update(rows="batch"))
+    done = exportkit("check", folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "do not touch each other, and they do" in " ".join(done.stdout.split())
+
+
 def test_an_untouched_folder_passes_on_its_own_digests(exportkit, folder):
     mend(folder)
     assert exportkit("check", folder).returncode == 0
