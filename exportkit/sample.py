@@ -132,8 +132,9 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
         lambda symbol, place: _allowed(symbol, symbol.size + 2 + place),
     ]
     together = [{symbol.name: choose(symbol, place) for place, symbol in enumerate(symbols)} for choose in choices]
-    # Each alone, too: an artifact that keeps one dimension and loses another is judged at the other's own size.
-    alone = [{**seen[0], one.name: size} for one in symbols[:_ALONE] for size in {choices[1](one, 0), choices[2](one, 0)}]
+    # Each alone, too: an artifact that keeps one dimension and loses another is judged at the other's own size, and one that
+    # takes a single row of a long sequence is not thought to refuse single rows because of short sequences.
+    alone = [{**seen[0], one.name: size} for one in symbols[:_ALONE] for size in sorted({choose(one, 0) for choose in choices[:3]})]
     for sizes in [*together, *(alone if len(symbols) > 1 else []), *_many(network)]:
         if sizes not in seen and _affordable(network, sizes, seen[0]):
             seen.append(sizes)

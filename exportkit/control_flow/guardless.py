@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config
+from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
 
 @contextlib.contextmanager
@@ -20,14 +21,17 @@ def guardless() -> Iterator[None]:
     - Sizes count as other than 1 only where that is known; torch.export would note "s - 1 >= 2" to know whether `x[1:]` is contiguous.
     - `scan` looks at the first row to learn its shape, and notes that there is one.
     - `cond` sorts the strides of its results, and notes each comparison; ours are contiguous.
+    - `cond` finds no row length in a stride of `Max(1, s + Min(2, s) - 2)`, that of a contiguous tensor whose size may be 0.
     """
     scan = importlib.import_module("torch._higher_order_ops.scan")  # the package holds a function of that name
     order = importlib.import_module("torch._inductor.ir")
+    cond = importlib.import_module("torch._higher_order_ops.cond")
 
     with (
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         mock.patch.object(scan, "first_slice_copy", _row_like),
         mock.patch.object(order, "get_stride_order", _contiguous_order),
+        mock.patch.object(cond, "_merge_output", functools.partial(_merged, cond._merge_output)),  # noqa: SLF001 - what `cond` calls
     ):
         yield
 
@@ -57,6 +61,25 @@ def _row_like(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
     shape = list(rows.shape)
     del shape[dim]
     return rows.new_empty(shape)
+
+
+def _merged(merge: Any, a: Any, b: Any, mode: Any) -> Any:
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or not _of_one_size(a, b):
+        return merge(a, b, mode)
+    with mode:
+        return torch.empty(a.shape, dtype=a.dtype, device=a.device)
+
+
+def _of_one_size(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Says whether two tensors' sizes are the same expressions of the inputs' sizes."""
+    pairs = list(zip(a.shape, b.shape, strict=False))
+    return a.dtype == b.dtype and a.dim() == b.dim() and all(_is_same(x, y) for x, y in pairs)
+
+
+def _is_same(x: Any, y: Any) -> bool:
+    if not isinstance(x, torch.SymInt) or not isinstance(y, torch.SymInt):
+        return x is y or (type(x) is type(y) and bool(x == y))
+    return x.node.expr == y.node.expr and not has_free_unbacked_symbols(x)
 
 
 def _contiguous_order(strides: Sequence[Any], *_: Any, **__: Any) -> list[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from exportkit.decompositions import complex_numbers, fourier, linear_algebra, operators, special_functions
+from exportkit.decompositions import complex_numbers, fourier, linear_algebra, operators, recurrent, special_functions
 
 __all__ = ["fourier", "table"]
 
@@ -14,5 +14,5 @@ def table(*, complex_values: bool) -> dict[Any, Callable[..., Any]]:
     Args:
         complex_values: the program holds complex tensors, whose operators are spelled out on real and imaginary parts.
     """
-    rules = operators.table() | linear_algebra.table() | special_functions.table()
+    rules = operators.table() | linear_algebra.table() | special_functions.table() | recurrent.table()
     return rules | complex_numbers.table() if complex_values else rules

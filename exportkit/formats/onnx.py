@@ -18,7 +18,7 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit import runtimes
+from exportkit import runtimes, translations
 from exportkit.capture import Captures, Options, refuse_other_beyond, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
@@ -89,12 +89,12 @@ def _convert(program: Any, captures: Captures, folder: Path, options: Options, s
 
 
 def _translate(program: Any, options: Options) -> Any:
-    with _quiet(), _one_version(), recurrent.whole(recurrent.GATED):
+    with _quiet(), _one_version(), recurrent.whole():
         converted = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=options.opset,
-            custom_translation_table=dict(options.translations) or None,
+            custom_translation_table={**translations.table(), **options.translations},
             optimize=True,
             verbose=False,
         )

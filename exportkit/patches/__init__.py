@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules import transformer
 
-from exportkit.patches import einx, recurrent, spectra
+from exportkit.patches import einx, packed, recurrent, spectra
 
 
 @contextlib.contextmanager
@@ -124,6 +124,7 @@ _STAND_INS: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = 
     _distributions_unchecked,
     _distances_of_any_size,
     recurrent.whole,
+    packed.padded,
     einx.symbolic,
     spectra.any_length,
 )

@@ -4,7 +4,7 @@ torch's own form of them for tracing takes a step for each element of the sequen
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,14 +13,13 @@ from torch._decomp import decomposition_table
 
 _ATEN = torch.ops.aten
 _KEYS = (DispatchKey.Autograd, DispatchKey.CompositeImplicitAutograd)
-GATED = (_ATEN.lstm.input, _ATEN.gru.input)  # ONNX has them: they are written as they are
-ALL = (*GATED, _ATEN.rnn_tanh.input, _ATEN.rnn_relu.input)
+_WHOLE = (_ATEN.lstm.input, _ATEN.gru.input, _ATEN.rnn_tanh.input, _ATEN.rnn_relu.input)
 
 
 @contextlib.contextmanager
-def whole(operators: Sequence[Any] = ALL) -> Iterator[None]:
+def whole() -> Iterator[None]:
     """Keeps recurrent operators whole in the tracing of a block; whatever decomposes one of them in it would compute nothing."""
-    kept = [(one, decomposition_table[one], {key: one.py_kernels[key] for key in _KEYS if key in one.py_kernels}) for one in operators]
+    kept = [(one, decomposition_table[one], {key: one.py_kernels[key] for key in _KEYS if key in one.py_kernels}) for one in _WHOLE]
     try:
         for one, _, kernels in kept:
             _set(one, _sizes, dict.fromkeys(kernels, _sizes))

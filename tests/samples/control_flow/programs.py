@@ -321,6 +321,18 @@ class Crf(nn.Module):
         return path - torch.logsumexp(score, 1)
 
 
+@program(lambda n: (torch.randn(2, n, 5), torch.randint(0, 5, (2, 7))))
+class CtcForward(nn.Module):
+    def forward(self, x, targets):
+        own = x.log_softmax(2).gather(2, targets.unsqueeze(1).expand(-1, x.shape[1], -1))
+        far = torch.full_like(own[:, 0, :1], -1e30)
+        alpha = torch.cat([own[:, 0, :2], far.expand(-1, targets.shape[1] - 2)], 1)
+        for t in range(1, x.shape[1]):
+            one = torch.cat([far, alpha[:, :-1]], 1)
+            alpha = torch.logsumexp(torch.stack([alpha, one]), 0) + own[:, t]
+        return -torch.logsumexp(alpha[:, -2:], 1)
+
+
 @program(batch)
 class Viterbi(nn.Module):
     def __init__(self):
