@@ -137,7 +137,8 @@ def select(flag: torch.Tensor, a: Any, b: Any) -> Any:  # noqa: PLR0911 - one fo
     if isinstance(a, tuple | list) and isinstance(b, tuple | list) and len(a) == len(b):
         return type(a)([select(flag, x, y) for x, y in zip(a, b, strict=True)])
     if isinstance(a, Buffer) and isinstance(b, Buffer):
-        return replace(a, room=select(flag, a.room, b.room), count=select(flag, a.count, b.count))
+        gained = a.gained if a.gained == b.gained else None
+        return replace(a, room=select(flag, a.room, b.room), count=select(flag, a.count, b.count), gained=gained)
     if isinstance(a, Tally) and isinstance(b, Tally):
         return Tally(select(flag, a.count, b.count))
     if isinstance(a, Probe) and isinstance(b, Probe):

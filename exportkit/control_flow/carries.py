@@ -118,6 +118,8 @@ def _entry(value: Any, one: Carried) -> Any:
 
 def entered(value: Any, one: Carried) -> Any:
     """Returns a carried value as the body takes it."""
+    if one.mode == "grown" and isinstance(value, Buffer):
+        return replace(value, gained=0)
     return value.whole().movedim(0, one.dim) if one.mode == "lengthened" and isinstance(value, Buffer) else value
 
 

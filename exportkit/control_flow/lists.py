@@ -34,12 +34,14 @@ class Buffer:
     Attributes:
         step: how many each step adds, where that is fixed.
         spare: the loop around left room for all that it will append; else each append makes its own.
+        gained: how many were appended since the loop's step began, where that is the same number in every step.
     """
 
     room: torch.Tensor
     count: torch.Tensor
     step: int = 0
     spare: bool = False
+    gained: int | None = None
 
     def whole(self) -> torch.Tensor:
         count = as_size(self.count)
@@ -84,7 +86,8 @@ def append(items: Any, value: Any) -> Any:
     if isinstance(items, Buffer):
         value = as_tensor(value).to(items.room.dtype).unsqueeze(0)
         room = items.room if items.spare else torch.cat([items.room, torch.zeros_like(value)])
-        return replace(items, room=room.index_copy(0, items.count.reshape(1), value), count=items.count + 1)
+        gained = None if items.gained is None else items.gained + 1
+        return replace(items, room=room.index_copy(0, items.count.reshape(1), value), count=items.count + 1, gained=gained)
     if isinstance(items, Rows):
         return Rows((*items.parts, as_tensor(value).unsqueeze(0)))
     return [*items, value]
@@ -118,8 +121,9 @@ def _with_rows(items: Any, rows: torch.Tensor) -> Any:
     if isinstance(items, Probe):
         items.element = rows.new_zeros(rows.shape[1:])
         return items
-    places = items.count + torch.arange(rows.shape[0])
-    return replace(items, room=items.room.index_copy(0, places, rows.to(items.room.dtype)), count=items.count + rows.shape[0])
+    places, more = items.count + torch.arange(rows.shape[0]), rows.shape[0]
+    gained = items.gained + more if isinstance(items.gained, int) and isinstance(more, int) else None
+    return replace(items, room=items.room.index_copy(0, places, rows.to(items.room.dtype)), count=items.count + more, gained=gained)
 
 
 def concat(items: Any, more: Any) -> Any:
@@ -138,7 +142,7 @@ def clear(_items: Any) -> Any:
 
 def pop(items: Any, place: Any = -1) -> tuple[Any, Any]:
     if isinstance(items, Buffer) and place == -1:
-        return replace(items, count=items.count - 1), getitem(items, -1)
+        return replace(items, count=items.count - 1, gained=None), getitem(items, -1)
     if is_stacked(items) or not isinstance(place, int):
         raise _not_taken("pop")
     return [*items[:place], *items[place:][1:]], items[place]

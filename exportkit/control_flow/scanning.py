@@ -10,8 +10,8 @@ import torch
 
 from exportkit.control_flow import lists, scalars
 from exportkit.control_flow.carries import KEPT, Carried, Loop, check_lasting, ended, entered, gains_of, has_room, left, settled
-from exportkit.control_flow.lists import Rows
-from exportkit.control_flow.scalars import as_tensor
+from exportkit.control_flow.lists import Buffer, Rows
+from exportkit.control_flow.scalars import as_tensor, is_tensor
 from exportkit.control_flow.structure import Operands, fresh, take_apart
 
 _scan = torch.ops.higher_order.scan
@@ -38,6 +38,7 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
     leaves, build = take_apart([start[place] for place in kept])
     operands = Operands(*loop.captured)
     leaves = leaves or [torch.zeros((), dtype=torch.int64)]  # scan wants to carry something
+    appended: dict[int, Any] = {}
 
     def step(*given: Any) -> tuple[Any, ...]:
         carry, at, rest = given[: len(leaves)], given[len(leaves)], given[len(leaves) + 1 :]
@@ -47,6 +48,7 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
         for place in kept:
             values[place] = entered(held[place], loop.carried[place])
         out = loop.step(at, rows, values, captured)
+        appended.update({place: out[place].gained for place in kept if isinstance(out[place], Buffer)})
         new = take_apart([left(held[place], out[place], loop.carried[place]) for place in kept])[0] if kept else list(carry)
         check_lasting(new, leaves)
         return (*(fresh(one.to(old.dtype)) for one, old in zip(new, leaves, strict=True)), *map(fresh, gains_of(loop, out)))
@@ -61,7 +63,20 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
     else:
         results = _guarded(count, run, leaves, operands.values, gains)
     last = build(iter(results[: len(leaves)])) if kept else []
-    return _finished(loop, before, start, dict(zip(kept, last, strict=True)), list(results[len(leaves) :]))
+    values = dict(zip(kept, last, strict=True))
+    for place, each in appended.items():
+        if loop.carried[place].mode == "grown" and isinstance(each, int) and not has_room(before[place]):
+            values[place] = _counted(values[place], before[place], count, each)
+    return _finished(loop, before, start, values, list(results[len(leaves) :]))
+
+
+def _counted(grown: Buffer, before: Any, count: Any, each: int) -> Any:
+    """Returns a list to which each step appended so many elements: its length is known."""
+    held = lists.length(before)
+    if is_tensor(held):
+        return grown
+    size = scalars.add(held, scalars.mul(scalars.largest([count, 0]), each))
+    return Rows((grown.room.narrow(0, 0, size),))
 
 
 def _guarded(count: Any, run: Callable[..., tuple[Any, ...]], leaves: list[Any], operands: list[Any], gains: list[Any]) -> tuple[Any, ...]:

@@ -321,6 +321,19 @@ class Crf(nn.Module):
         return path - torch.logsumexp(score, 1)
 
 
+@program(lambda n: (torch.randint(0, 3, (2, n)), torch.randint(0, 3, (2, n + 1))))
+class EditDistance(nn.Module):
+    def forward(self, a, b):
+        row = torch.arange(b.shape[1] + 1).unsqueeze(0).expand(a.shape[0], b.shape[1] + 1)
+        for i in range(a.shape[1]):
+            new = [row[:, 0] + 1]
+            for j in range(b.shape[1]):
+                swapped = row[:, j] + (a[:, i] != b[:, j]).long()
+                new.append(torch.minimum(torch.minimum(new[-1] + 1, row[:, j + 1] + 1), swapped))
+            row = torch.stack(new, 1)
+        return row[:, -1]
+
+
 @program(lambda n: (torch.randn(2, n, 5), torch.randint(0, 5, (2, 7))))
 class CtcForward(nn.Module):
     def forward(self, x, targets):
