@@ -105,10 +105,14 @@ def check(  # noqa: PLR0913 - one argument an option
         Path | None, typer.Option(help="Say what changed since this baseline, or since the one in this folder.", **_AGAINST)
     ] = None,
     slower: Annotated[float, typer.Option(help="So many times the baseline's run is a failure.", **_AGAINST)] = SLOWER,
+    url: Annotated[str | None, typer.Option(help="Replay the golden cases against this server (KServe V2), in place of the files.")] = None,
     golden: Annotated[Path | None, typer.Option(help="Compare bare files with these golden cases (.safetensors).")] = None,
     expect_digest: Annotated[str | None, typer.Option(help="SHA-256 of the folder's manifest.json, or of the bare file.")] = None,
     public_key: Annotated[Path | None, typer.Option(help="The signature of a folder must be of this key (PEM).")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Wall seconds that one step may take; default: 300, for a bare file 12, for one answer of a server 30."),
+    ] = None,
     repro: Repro = None,
     junit: Junit = None,
     markdown: Markdown = None,
@@ -121,9 +125,11 @@ def check(  # noqa: PLR0913 - one argument an option
     answer.prepare()
     if not against and (search or cases):
         raise typer.BadParameter("a search needs the network: name it with --against", param_hint="--search" if search else "--case")
+    if url and (against or baseline or repro):
+        raise typer.BadParameter("a server is compared with golden cases alone", param_hint="--url")
     net = Against(against, tuple(inputs or ()), weights, search, tuple(cases or ())) if against else None
     question = inspection.Question(
-        provider, ort_library, golden, expect_digest, timeout, public_key, against=net, baseline=baseline, slower=slower
+        provider, ort_library, golden, expect_digest, timeout, public_key, against=net, baseline=baseline, slower=slower, url=url
     )
     try:
         paths = inspection.expand(targets, question)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exportkit import against, baseline, manifest, pipeline, published, signing, store
+from exportkit import against, baseline, manifest, pipeline, published, remote, signing, store
 from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import LoadError, RejectedError, RunError, StoreError
@@ -49,6 +49,7 @@ class Question:
         against: a network that a folder must agree with, too; None for none.
         baseline: what a folder's artifacts were, or a folder of such files; None for none.
         slower: so many times the baseline's run is a failure.
+        url: a server that must answer a folder's golden cases as the folder says, in place of its artifacts; None for none.
     """
 
     provider: str = "cpu"
@@ -61,6 +62,7 @@ class Question:
     against: Against | None = None
     baseline: Path | None = None
     slower: float = SLOWER
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
     """
     if target.is_dir():
         limits = Limits(question.timeout) if question.timeout else Limits()
+        if question.url:
+            return store.steady(target, lambda: _served(target, server, question, listen))
         # Where another folder is swapped in meanwhile, that one must be trusted, too.
         found = store.steady(target, lambda: _folder(target, server, question, limits, listen))
         if question.baseline:
@@ -135,7 +139,7 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
         if question.against is None:
             return found
         return against.judge(found, question.against, server, question.provider, question.ort_library, limits, listen)
-    for option, does in (("against", "compares"), ("baseline", "compares"), ("public_key", "verifies")):
+    for option, does in (("url", "replays"), ("against", "compares"), ("baseline", "compares"), ("public_key", "verifies")):
         if getattr(question, option) is not None:
             what = f"is no artifact folder: --{option.replace('_', '-')} {does} folders"
             raise LoadError(what, where=str(target), todo="Name a folder, or leave it out.")
@@ -147,11 +151,22 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
 
 def _folder(folder: Path, server: Host, question: Question, limits: Limits, listen: Listener) -> Verdict:
     """Checks a folder that is as it was pinned and signed, where that is asked for."""
+    _trust(folder, question)
+    trusted = bool(question.expect_digest or question.public_key)
+    return published.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
+
+
+def _served(folder: Path, server: Host, question: Question, listen: Listener) -> Verdict:
+    """Checks a server by a folder that is as it was pinned and signed, where that is asked for."""
+    assert question.url is not None
+    _trust(folder, question)
+    return remote.check(folder, question.url, server, question.timeout, listen)
+
+
+def _trust(folder: Path, question: Question) -> None:
     _compare_digest(folder / store.MANIFEST, question.expect_digest)
     if question.public_key:
         signing.verify(folder, question.public_key)
-    trusted = bool(question.expect_digest or question.public_key)
-    return published.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
 
 
 def record(folder: Path, to: Path, server: Host, question: Question, listen: Listener) -> Verdict:

@@ -75,8 +75,14 @@ def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
     return Trial(folder / data["file"], cases, budgets, data["raising"], len(data["left_out"]), accept)
 
 
-def judge(session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial) -> Report:
-    """Runs an artifact on every case inside the domain and measures it against the oracle."""
+def judge(
+    session: Session, artifact: Artifact, network: Network, backend: str, device: str, trial: Trial, *, may_refuse: bool = True
+) -> Report:
+    """Runs an artifact on every case inside the domain and measures it against the oracle.
+
+    Args:
+        may_refuse: an artifact that refuses sizes takes less, and is not wrong; a server of one that is proven must take all.
+    """
     names = [spec.name for spec in network.outputs]
     taken = _stated(artifact, network)
     inside = inside_cases(artifact, network, trial)
@@ -91,7 +97,8 @@ def judge(session: Session, artifact: Artifact, network: Network, backend: str, 
         except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
             failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             results.append((case, None))
-    taken |= _shown(artifact, network, [case for case in inside if case.name not in trial.raising], failures)
+    if may_refuse:
+        taken |= _shown(artifact, network, [case for case in inside if case.name not in trial.raising], failures)
     counted = [(case, arrays) for case, arrays in results if _applies(case, network, taken)]
     return _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
 

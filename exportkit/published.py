@@ -67,17 +67,7 @@ def _check(
     data = store.verify(folder)
     limits = limits or Limits()
     provider, ort_library = pipeline.choose_provider(provider, server, limits), pipeline.find_library(ort_library)
-    try:
-        network = manifest.read_network(data["network"])
-        artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
-        cases = tuple(Case(**one) for one in data["evidence"]["cases"] if one["name"] not in data["evidence"]["left_out"])
-        named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
-    if not artifacts:
-        raise StoreError("names no artifact: there is nothing to check", where=str(folder / store.MANIFEST), todo=_AGAIN)
-    if strangers := sorted(named - data["files"].keys()):
-        raise StoreError(f"names {strangers[0]}, for which it has no digest", where=str(folder / store.MANIFEST), todo=_AGAIN)
+    network, artifacts, cases = read(folder, data)
     made = []
     for artifact in artifacts:
         begun = time.monotonic()
@@ -96,6 +86,26 @@ def _check(
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
+
+
+def read(folder: Path, data: Mapping[str, Any]) -> tuple[Network, list[Artifact], tuple[Case, ...]]:
+    """Reads the network, the artifacts and the golden cases of a manifest.
+
+    Raises:
+        StoreError: they cannot be read, there is no artifact, or one has no digest.
+    """
+    try:
+        network = manifest.read_network(data["network"])
+        artifacts = [manifest.read_artifact(one["artifact"]) for one in data["formats"].values()]
+        cases = tuple(Case(**one) for one in data["evidence"]["cases"] if one["name"] not in data["evidence"]["left_out"])
+        named = {data["evidence"]["file"], *(name for one in artifacts for name in one.files)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"cannot be read: {type(error).__name__}: {error}", where=str(folder / store.MANIFEST), todo=_AGAIN) from error
+    if not artifacts:
+        raise StoreError("names no artifact: there is nothing to check", where=str(folder / store.MANIFEST), todo=_AGAIN)
+    if strangers := sorted(named - data["files"].keys()):
+        raise StoreError(f"names {strangers[0]}, for which it has no digest", where=str(folder / store.MANIFEST), todo=_AGAIN)
+    return network, artifacts, cases
 
 
 def _fault(artifact: Artifact, error: RunError | RejectedError) -> Finding:

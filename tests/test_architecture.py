@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0, "spec": 0, "messages": 1, "runtimes": 1,
-    "plugins": 1, "wording": 1,
+    "plugins": 1, "wording": 1, "elements": 1, "exchange": 1,
     "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
     "patches": 2,
     "simplify": 2, "translations": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
-    "calling": 3, "starter": 3, "casegroups": 4,
+    "calling": 3, "starter": 3, "v2client": 3, "casegroups": 4,
     "find": 3,
     "load": 4,
     "draws": 1, "sample": 5,
@@ -25,9 +25,9 @@ FLOORS = {
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
-    "rows": 10,
+    "rows": 10, "replay": 10,
     "search": 11,
-    "pipeline": 12, "published": 13, "against": 14, "baseline": 14, "inspection": 15,
+    "pipeline": 12, "published": 13, "against": 14, "remote": 14, "baseline": 14, "inspection": 15,
     "summary": 16, "reports": 16, "__init__": 17, "cli": 18, "pytest_plugin": 18,
 }  # fmt: skip
 LIGHT = (
@@ -53,6 +53,9 @@ LIGHT = (
     "starter",
     "casegroups",
     "inspection",
+    "remote",
+    "exchange",
+    "elements",
     "summary",
     "reports",
     "wording",
