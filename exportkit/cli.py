@@ -157,6 +157,27 @@ def sign(
             answer.give([_fault(str(folder), error)])
 
 
+@app.command()
+def deploy(
+    target: Annotated[str, typer.Argument(help="docker, kserve or triton.")],
+    folder: Annotated[Path, typer.Argument(help="An artifact folder with an ONNX artifact.")],
+    to: Annotated[Path, typer.Option(help="The folder to write below: for triton the model repository.")],
+    name: Annotated[str | None, typer.Option(help="What the server shall call it; default: the network's name.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the target: NAME=VALUE.")] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Check a folder, and write what a server needs to serve its ONNX artifact."""
+    from exportkit import deployment
+
+    with Host.start((), inspection.RUNNING) as server, _Progress(quiet=False) as progress:
+        run = partial(deployment.deploy, target, folder, to, name, settings or (), server, progress.listen(str(folder)))
+        outcome = _told(str(folder), run)
+    if outcome["exit_code"]:
+        _Answer(reports.Files(), as_json=False, traceback=traceback).give([outcome])
+    path, *notes = [one["text"] for one in outcome["findings"] if one["code"] == "deployed"]
+    typer.echo("\n".join([f"{path} is written", *(f"  {note}" for note in notes)]))
+
+
 @app.command("baseline")
 def write_baseline(
     folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],

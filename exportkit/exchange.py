@@ -1,7 +1,6 @@
 """One HTTP request and its whole answer, within a time and a size: a server may stall, trickle, or never stop."""
 
 import contextlib
-import http.client
 import socket
 import threading
 import urllib.parse
@@ -77,6 +76,8 @@ def ask(
         TimeoutError: the answer is not whole in time.
         RunError: the answer is no HTTP, ends early, or is too large.
     """
+    import http.client  # a tenth of what `exportkit --help` takes
+
     kind = http.client.HTTPSConnection if place.secure else http.client.HTTPConnection
     connection = kind(place.host, place.port, timeout=seconds)
     try:

@@ -14,11 +14,14 @@ _PACKAGES = {
     "ml_dtypes": "ml-dtypes",
     "model_signing": "model-signing",
     "OpenSSL": "pyopenssl",
+    "grpc": "tritonclient[grpc]",
+    "tritonclient": "tritonclient[grpc]",
+    "yaml": "pyyaml",
 }  # where the package's name is not the module's
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Lists the plugins of a kind ("formats", "backends", "reporters") by file name, importing none."""
+    """Lists the plugins of a kind ("formats", "backends", "reporters", "targets") by file name, importing none."""
     return tuple(sorted(file.stem for file in Path(__file__).with_name(kind).glob("*.py") if not file.stem.startswith("_")))
 
 

@@ -58,7 +58,7 @@ class Staging:
             _write(self.folder / RUN, run)
             _write(self.folder / MANIFEST, {"schema": SCHEMA_VERSION, "files": files, **manifest})
             _sync(self.folder)
-            with _locked(self.target.parent):
+            with locked(self.target.parent):
                 _refuse_foreign(self.target)
                 self._swap()
                 _sync(self.target.parent)
@@ -91,7 +91,7 @@ def stage(parent: Path, name: str) -> Iterator[Staging]:
     with in_words(target):
         made = _make_parents(parent)
         _refuse_foreign(target)
-        with _locked(parent):  # nobody looks for dead stagings between the folder's making and its lock
+        with locked(parent):  # nobody looks for dead stagings between the folder's making and its lock
             _remove_stale(parent, name)
             folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_SUFFIX, dir=parent))
             owned = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -251,7 +251,7 @@ def _remove_stale(parent: Path, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(parent: Path) -> Iterator[None]:
+def locked(parent: Path) -> Iterator[None]:
     """Holds a lock on the folder itself, which leaves no file."""
     descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -15,7 +15,6 @@ from exportkit import cli, inspection
 from exportkit.elements import NUMPY, V2
 from exportkit.errors import LoadError, RunError, StoreError
 from exportkit.inspection import Question
-from exportkit.worker import Host
 
 LENGTH = "Inference-Header-Content-Length"
 
@@ -99,12 +98,6 @@ def serving(kind=Right, **steps):
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def host():
-    with Host.start(("numpy", "exportkit.replay")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -304,7 +297,7 @@ def test_a_bare_file_has_no_cases_to_replay(host, folder):
         inspection.check(folder / "net.onnx", host, Question(url="http://127.0.0.1:1"))
 
 
-def test_the_command_line_gives_the_usual_verdict_reports_and_exit_codes(folder, tmp_path):
+def test_the_command_line_gives_the_usual_verdict_reports_and_exit_codes(folder, tmp_path, warm):
     def run(*words):
         return CliRunner().invoke(cli.app, ["check", str(folder), "--url", *map(str, words)], catch_exceptions=False)
 

@@ -1,0 +1,1 @@
+"""Where artifacts are deployed to: one file a target."""
