@@ -15,7 +15,7 @@ FLOORS = {
     "patches": 2,
     "simplify": 2, "translations": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
-    "calling": 3, "starter": 3, "v2client": 3, "casegroups": 4,
+    "calling": 3, "starter": 3, "v2wire": 2, "v2client": 3, "casegroups": 4,
     "find": 3,
     "load": 4,
     "draws": 1, "sample": 5,

@@ -193,7 +193,7 @@ WRONG = {
     "no JSON": (broken(lambda self: self.answer(b"\xff\xfe")), "no JSON object"),
     "deep JSON": (broken(lambda self: self.answer(b"[" * 200_000)), "no JSON object"),
     "a list": (broken(lambda self: self.answer([])), "no JSON object"),
-    "no outputs": (broken(lambda self: self.answer({})), "no list of named outputs"),
+    "no outputs": (broken(lambda self: self.answer({})), "has no list of named outputs"),
     "truncated": (broken(truncated), "more were announced"),
     "half a chunk": (broken(half_a_chunk), "no whole HTTP answer"),
     "endless": (broken(endless), "more than"),
