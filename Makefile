@@ -17,7 +17,7 @@ test: .venv/ready ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser and not fuzz"
+	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser and not fuzz and not ray"
 
 test-slow: .venv/ready ## what takes minutes
 	$(BIN)/pytest -n 2 -m slow
@@ -33,6 +33,10 @@ fuzz: .venv/ready ## damage 2,000 artifacts of each format, and check each
 
 test-browser: .venv/ready ## look at a report in Chromium; skips where there is none
 	$(BIN)/pytest -m browser -rs
+
+test-ray: .venv/ready ## a Ray cluster of two nodes, in a network namespace with a loopback alone
+	$(BIN)/pip install -q -c constraints.txt -e '.[ray]'
+	$(BIN)/pytest -m ray -rs
 
 test-cuda: .venv/ready ## what needs a GPU; skips with a reason elsewhere
 	$(BIN)/pytest -m cuda -rs

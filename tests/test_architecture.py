@@ -28,7 +28,7 @@ FLOORS = {
     "rows": 10, "replay": 10, "bundle": 10, "requirements": 10, "tritonconfig": 11, "repository": 12, "targets": 13,
     "search": 11,
     "pipeline": 12, "published": 13, "against": 14, "remote": 14, "baseline": 14, "inspection": 15,
-    "summary": 16, "reports": 16, "deployment": 16, "__init__": 17, "cli": 18, "pytest_plugin": 18,
+    "summary": 16, "reports": 16, "deployment": 16, "__init__": 17, "cli": 18, "rayserve": 18, "pytest_plugin": 18,
 }  # fmt: skip
 LIGHT = (
     "errors",
