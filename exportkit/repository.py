@@ -67,7 +67,7 @@ def _configure(
         todo = "" if first else "Deploy it under another name with --name: all versions of a model share one configuration."
         raise StoreError(f"does not fit {bundle.folder / bundle.artifact.files[0]}: {'; '.join(found)}", where=str(file), todo=todo)
     if first:
-        shutil.rmtree(model / tritonconfig.WARMUP, ignore_errors=True)
+        _clear(model)
         (model / tritonconfig.WARMUP).mkdir()
         for name, data in warm_up.items():
             (model / tritonconfig.WARMUP / name).write_bytes(data)
@@ -79,6 +79,8 @@ def _notes(bundle: Bundle, config: object, *, first: bool) -> list[str]:
     rows: int = getattr(config, "max_batch_size", 0)
     if rows:
         batching = f"requests are batched along {bundle.artifact.rows}, at most {rows} rows"
+        if rows < (most := tritonconfig.most_rows(bundle)):
+            batching += f": Triton refuses golden cases of more, up to {most}, and `exportkit check --url` fails"
     elif bundle.artifact.rows and not tritonconfig.batches(bundle):
         batching = f"requests are not batched: Triton would want another shape of a tensor that has {bundle.artifact.rows} as its only axis"
     else:
@@ -87,6 +89,7 @@ def _notes(bundle: Bundle, config: object, *, first: bool) -> list[str]:
 
 
 def _clear(model: Path) -> None:
-    """Takes back what a first version wrote before it."""
+    """Removes what a first version wrote before it, or one that was killed."""
     shutil.rmtree(model / tritonconfig.WARMUP, ignore_errors=True)
-    (model / CONFIG).unlink(missing_ok=True)
+    for file in (model / CONFIG, *model.glob(f".{CONFIG}.*")):
+        file.unlink(missing_ok=True)

@@ -79,6 +79,13 @@ def batches(bundle: Bundle) -> bool:
     return bool(bundle.artifact.rows) and all(len(spec.shape) > 1 for spec in specs)
 
 
+def most_rows(bundle: Bundle) -> int:
+    """Counts the rows of the largest golden case."""
+    rows = bundle.artifact.rows
+    size = next(symbol.size for symbol in bundle.network.symbols if symbol.name == rows)
+    return max((case.sizes.get(rows, size) for case in _cases(bundle)), default=size)
+
+
 def build(bundle: Bundle, instances: int, kind: str, max_batch: int) -> tuple[str, dict[str, bytes]]:
     """Writes the configuration of a model.
 
@@ -95,9 +102,7 @@ def build(bundle: Bundle, instances: int, kind: str, max_batch: int) -> tuple[st
     config.version_policy.latest.num_versions = 1
     batched = batches(bundle)
     if batched:
-        rows = bundle.artifact.rows
-        size = next(symbol.size for symbol in bundle.network.symbols if symbol.name == rows)
-        config.max_batch_size = max_batch or max(case.sizes.get(rows, size) for case in _cases(bundle))
+        config.max_batch_size = max_batch or most_rows(bundle)
         config.dynamic_batching.SetInParent()
     for specs, field in ((bundle.artifact.inputs, config.input), (bundle.artifact.outputs, config.output)):
         for spec in specs:

@@ -47,6 +47,12 @@ def test_rows_that_are_independent_are_batched(tmp_path, repository):
     assert not made.response_cache.enable
 
 
+def test_fewer_rows_than_a_golden_case_has_are_told(tmp_path, repository):
+    told = deploy(tmp_path, repository, replace(PLUGIN, max_batch=8))
+    assert config(repository).max_batch_size == 8
+    assert any("up to 11" in one for one in told)
+
+
 @pytest.mark.parametrize("options", [{"rows": ""}, {"rank": 1}])
 def test_others_are_not(tmp_path, repository, options):
     told = deploy(tmp_path, repository, **options)
@@ -193,6 +199,7 @@ def test_what_a_kill_left_is_no_version_and_is_replaced(tmp_path, repository):
     (repository / "net" / "warmup").mkdir(parents=True)
     (repository / "net" / "warmup" / "stale").write_text("x")
     (repository / "net" / "config.pbtxt").write_text("half of a conf")
+    (repository / "net" / ".config.pbtxt.abc").write_text("half of a conf")
     (repository / "net" / ".1.abc.staging").mkdir()
     deploy(tmp_path, repository)
     assert sorted(one.name for one in (repository / "net").iterdir()) == ["1", "config.pbtxt", "warmup"]
