@@ -125,7 +125,7 @@ def check(  # noqa: PLR0913 - one argument an option
     answer.prepare()
     if not against and (search or cases):
         raise typer.BadParameter("a search needs the network: name it with --against", param_hint="--search" if search else "--case")
-    if url and (against or baseline or repro):
+    if url and (against or baseline or golden or repro or ort_library or provider != "cpu"):
         raise typer.BadParameter("a server is compared with golden cases alone", param_hint="--url")
     net = Against(against, tuple(inputs or ()), weights, search, tuple(cases or ())) if against else None
     question = inspection.Question(
@@ -159,7 +159,7 @@ def sign(
 
 @app.command()
 def deploy(
-    target: Annotated[str, typer.Argument(help="docker, kserve or triton.")],
+    target: Annotated[str, typer.Argument(help=f"One of {', '.join(plugins.names('targets'))}.")],
     folder: Annotated[Path, typer.Argument(help="An artifact folder with an ONNX artifact.")],
     to: Annotated[Path, typer.Option(help="The folder to write below: for triton the model repository.")],
     name: Annotated[str | None, typer.Option(help="What the server shall call it; default: the network's name.")] = None,
