@@ -213,13 +213,16 @@ class Captures:
         return self._call_export(module) if baked.found or isinstance(program, ExportError) else program
 
     def _lift(self) -> ExportedProgram | ExportError:
-        from exportkit.control_flow import guardless, lifted, savable
+        from exportkit.control_flow import guardless, lifted, outlined, savable
 
+        module, refusal = self.live.module, None
         try:
             module = self._guarded(lambda: lifted(self.live.module), "lifting")
         except ExportError as error:
-            return error
-        with guardless():
+            refusal = error
+        with guardless(), outlined(module) as functions:
+            if refusal and not functions:
+                return refusal
             program = self._call_export(module if self._is_plain(bool, int, float) else self._with_results(module, tensors), strict=False)
         return program if isinstance(program, ExportError) else savable(program)
 

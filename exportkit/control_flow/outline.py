@@ -1,0 +1,216 @@
+"""Loops over lengths inside of functions that TorchScript does not take as a whole: each loop alone, with what it reads as arguments.
+
+A network of another library is often beyond TorchScript (its configuration, its caches), while its loop is plain tensors and numbers.
+In the function's own code such a loop, with the lists and tensors that it fills, becomes a choice: where its length is a number the
+loop as it stands; where it varies, a module made of its very lines (region.py), lifted for the types of the values that arrive.
+"""
+
+import ast
+import contextlib
+import inspect
+import itertools
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from exportkit.control_flow.dialect import functions_of
+from exportkit.control_flow.region import Region
+
+_BEYOND = (ast.Yield, ast.YieldFrom, ast.Await, ast.Try, ast.With, ast.Lambda, ast.FunctionDef, ast.ClassDef, ast.Delete, ast.Global)
+_FILLS = ("append", "extend", "insert", "pop")
+_NUMBERS = itertools.count(1)
+
+
+@contextlib.contextmanager
+def outlined(network: nn.Module) -> Iterator[int]:
+    """Outlines the loops in the functions that a network's modules call, for a block; says in how many functions."""
+    changed = [(function, *new) for function in _functions(network) if (new := _outlined(function)) is not None]
+    with contextlib.ExitStack() as stack:
+        for function, code, regions in changed:
+            stack.callback(setattr, function, "__code__", function.__code__)  # in place: others hold the function itself
+            function.__code__ = code
+            for name, region in regions.items():
+                function.__globals__[name] = region
+                stack.callback(function.__globals__.pop, name)
+        yield len(changed)
+
+
+def _functions(network: nn.Module) -> list[Any]:
+    kinds = dict.fromkeys(type(module) for module in network.modules())
+    own = [kind for kind in kinds if not kind.__module__.startswith("torch.") and not hasattr(kind, "lifted_source")]
+    return list(dict.fromkeys(function for kind in own for function in functions_of(kind) if not function.__closure__))
+
+
+def _outlined(function: Callable[..., Any]) -> tuple[types.CodeType, dict[str, Region]] | None:
+    """Compiles a function anew, its loops outlined; None where it has none that can be."""
+    try:
+        found, first = inspect.getsourcelines(function)
+        tree = ast.parse(textwrap.dedent("".join(found)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    definition = tree.body[0]
+    if not isinstance(definition, ast.FunctionDef):
+        return None
+    ast.increment_lineno(tree, first - 1)
+    definition.decorator_list = []
+    outliner = _Outliner(function, definition, first)
+    definition.body = outliner.block(definition.body, [])
+    if not outliner.regions:
+        return None
+    code = compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec", dont_inherit=True)
+    return next(one for one in code.co_consts if isinstance(one, types.CodeType)), outliner.regions
+
+
+class _Outliner:
+    """Walks a function's blocks from the top, and outlines the first loop on each way down.
+
+    Attributes:
+        begins: each local name, and the line before which it has no value.
+    """
+
+    def __init__(self, function: Callable[..., Any], definition: ast.FunctionDef, first: int) -> None:
+        self.function = function
+        self.lines = ["", *[""] * (first - 1), *textwrap.dedent(inspect.getsource(function)).splitlines()]
+        self.begins: dict[str, int] = dict.fromkeys(inspect.signature(function).parameters, definition.lineno)
+        for node in ast.walk(definition):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                self.begins[node.id] = min(node.lineno, self.begins.get(node.id, node.lineno))
+        self.regions: dict[str, Region] = {}
+
+    def block(self, body: list[ast.stmt], after: list[ast.stmt]) -> list[ast.stmt]:
+        """Outlines what a block holds; `after` is what may run once it has ended."""
+        done: list[ast.stmt] = []
+        ends: dict[int, int] = {}
+        for at, statement in enumerate(body):
+            if _is_candidate(statement) and at >= max(ends.values(), default=0):
+                start, end = _span(body, at)
+                if start >= max(ends.values(), default=0) and self._is_whole(body[start:end], body[end:] + after):
+                    ends[start] = end
+        at = 0
+        while at < len(body):
+            if at in ends:
+                done.append(self._choice(body[at : ends[at]], body[ends[at] :] + after))
+                at = ends[at]
+                continue
+            statement = body[at]
+            again = [statement] if isinstance(statement, ast.For | ast.While) else []
+            for field in ("body", "orelse", "finalbody"):
+                if isinstance(inner := getattr(statement, field, None), list) and not isinstance(statement, ast.FunctionDef | ast.ClassDef):
+                    setattr(statement, field, self.block(inner, body[at + 1 :] + again + after))
+            done.append(statement)
+            at += 1
+        return done
+
+    def _is_whole(self, statements: Sequence[ast.stmt], after: Sequence[ast.stmt]) -> bool:
+        """Says whether statements can be a function: they leave at their end alone, and what a list gets stays among them."""
+        nodes = [node for one in statements for node in ast.walk(one)]
+        early = [node for node in nodes if isinstance(node, ast.Return) and node is not statements[-1]]
+        names = _names_of(statements)
+        outside = {name for name in names.filled if self.begins.get(name, 0) < statements[0].lineno}
+        return not early and not any(isinstance(node, _BEYOND) for node in nodes) and not outside and not (names.filled & _live(after))
+
+    def _choice(self, statements: list[ast.stmt], after: list[ast.stmt]) -> ast.stmt:
+        """Writes `if the length varies: what the region gives, else: the statements`."""
+        loop = next(one for one in statements if _is_candidate(one))
+        names, first = _names_of(statements), statements[0].lineno
+        inputs = sorted(name for name in _live(statements) if self.begins.get(name, first) < first)
+        results = sorted((names.bound | names.changed) & _live(after) & self.begins.keys())
+        returns = isinstance(statements[-1], ast.Return)
+        region = Region(self.function, tuple(self.lines), tuple(statements), tuple(inputs), () if returns else tuple(results))
+        name = f"_outlined_{next(_NUMBERS)}"
+        self.regions[name] = region
+        assert isinstance(loop, ast.For)
+        assert isinstance(loop.iter, ast.Call)
+        arguments = ", ".join(inputs)
+        taken = f"return {name}({arguments})" if returns else f"{', '.join(results)} = {name}({arguments})" if results else "pass"
+        text = f"if {name}.varies({', '.join(map(ast.unparse, loop.iter.args))}):\n    {taken}\nelse:\n    pass"
+        choice = ast.parse(text).body[0]
+        assert isinstance(choice, ast.If)
+        for node in ast.walk(choice):
+            ast.copy_location(node, loop)
+        choice.orelse = statements
+        return choice
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The names that statements read, bind, change in place, and, as lists, fill."""
+
+    read: set[str]
+    bound: set[str]
+    changed: set[str]
+    filled: set[str]
+
+
+def _names_of(statements: Sequence[ast.AST]) -> _Names:
+    names = _Names(set(), set(), set(), set())
+    for node in (node for one in statements for node in ast.walk(one)):
+        if isinstance(node, ast.Name):
+            (names.bound if isinstance(node.ctx, ast.Store) else names.read).add(node.id)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+            names.changed.add(node.value.id)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            if node.func.attr in _FILLS:
+                names.filled.add(node.func.value.id)
+            elif node.func.attr.endswith("_") and not node.func.attr.endswith("__"):
+                names.changed.add(node.func.value.id)
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            names.read.add(node.target.id)
+    return names
+
+
+def _live(statements: Sequence[ast.stmt]) -> set[str]:
+    """Lists the names that statements may read before they bind them."""
+    return _flow(statements)[0]
+
+
+def _flow(statements: Sequence[ast.stmt]) -> tuple[set[str], set[str]]:
+    """Lists the names that statements may read before they bind them, and those that they bind on every way."""
+    live: set[str] = set()
+    bound: set[str] = set()
+    for one in statements:
+        read, binds = _reads([one]), set[str]()
+        if isinstance(one, ast.If):
+            sides = _flow(one.body), _flow(one.orelse)
+            read, binds = _reads([one.test]) | sides[0][0] | sides[1][0], sides[0][1] & sides[1][1]
+        elif isinstance(one, ast.For):
+            read = _reads([one.iter]) | (_live(one.body) - _names_of([one.target]).bound) | _live(one.orelse)
+        elif isinstance(one, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            binds = _names_of([one]).bound
+        live |= read - bound
+        bound |= binds
+    return live, bound
+
+
+def _reads(nodes: Sequence[ast.AST]) -> set[str]:
+    return _names_of(nodes).read
+
+
+def _is_candidate(statement: ast.stmt) -> bool:
+    """Says whether a statement is `for ... in range(...)` to a number that only a run tells."""
+    return (
+        isinstance(statement, ast.For)
+        and isinstance(statement.iter, ast.Call)
+        and isinstance(statement.iter.func, ast.Name)
+        and statement.iter.func.id == "range"
+        and not statement.iter.keywords
+        and not all(isinstance(one, ast.Constant) for one in statement.iter.args)
+    )
+
+
+def _span(body: Sequence[ast.stmt], at: int) -> tuple[int, int]:
+    """Finds which statements around a loop go with it: those that make what it fills, and those that read its lists."""
+    names, start, end = _names_of([body[at]]), at, at + 1
+    for name in names.filled | names.changed:
+        makers = [
+            place for place in range(at) if isinstance(body[place], ast.Assign | ast.AnnAssign) and name in _names_of([body[place]]).bound
+        ]
+        start = min([start, *makers[-1:]])
+    for place in range(at + 1, len(body)):
+        if names.filled & _names_of([body[place]]).read:
+            end = place + 1
+    return start, end

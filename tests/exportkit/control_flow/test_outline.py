@@ -1,0 +1,46 @@
+"""Loops in functions that TorchScript does not take as a whole stay loops, at every length."""
+
+import pytest
+import torch
+from torch.export import Dim
+
+from exportkit.control_flow import guardless, outlined
+from exportkit.errors import ExportError
+from tests.samples.control_flow import unscriptable
+
+
+def exported(network, *, length=5):
+    with torch.no_grad(), guardless(), outlined(network) as functions:
+        assert functions
+        return torch.export.export(network, (torch.randn(2, length, 3),), dynamic_shapes={"x": {0: Dim.AUTO, 1: Dim.AUTO}}, strict=False)
+
+
+@pytest.mark.parametrize("kind", unscriptable.NETWORKS)
+def test_the_loop_alone_is_lifted(kind):
+    torch.manual_seed(0)
+    network = kind().eval()
+    with pytest.raises(Exception, match=r"\S"):
+        torch.jit.script(network)
+    program = exported(network)
+    for length in (5, 2, 9):
+        x = torch.randn(3, length, 3)
+        with torch.no_grad():
+            for got, want in zip(program.module(check_guards=False)(x), network(x), strict=True):
+                torch.testing.assert_close(got, want)
+
+
+def test_functions_are_left_as_they_were():
+    network, code, names = unscriptable.Scans().eval(), unscriptable.scan.__code__, set(unscriptable.scan.__globals__)
+    with pytest.raises(ZeroDivisionError), outlined(network):
+        assert unscriptable.scan.__code__ is not code
+        x = torch.randn(2, 4, 3)
+        assert torch.equal(network(x), network(x))  # of a length that is a number, the loop is what it was
+        _ = 1 / 0
+    assert unscriptable.scan.__code__ is code
+    assert set(unscriptable.scan.__globals__) == names
+
+
+def test_what_the_loop_reads_and_no_artifact_holds_is_named_with_its_line():
+    with pytest.raises(ExportError, match="reads settings.at, a method") as caught:
+        exported(unscriptable.Reads())
+    assert caught.value.where.startswith("unscriptable.py:")
