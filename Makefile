@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NETWORKS := $(wildcard layers/networks/[a-z]*.py)
 
-.PHONY: demo train test test-slow test-zoo test-layers test-browser test-cuda fuzz clean help
+.PHONY: demo train test test-slow test-zoo test-layers test-serve test-browser test-cuda fuzz clean help
 
 demo: .venv/ready ## export and prove the reference networks, and measure them on held-back data
 	$(BIN)/exportkit export $(NETWORKS) --jobs 2
@@ -17,7 +17,7 @@ test: .venv/ready ## lint, types and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser and not fuzz and not ray"
+	$(BIN)/pytest -n 2 -m "not zoo and not cuda and not slow and not layers and not browser and not fuzz and not ray and not serve"
 
 test-slow: .venv/ready ## what takes minutes
 	$(BIN)/pytest -n 2 -m slow
@@ -27,6 +27,9 @@ test-zoo: .venv/ready ## export real networks; those of packages that are not in
 
 test-layers: .venv/ready ## export every layer of the library and run it at other sizes
 	$(BIN)/pytest -n 2 -m layers
+
+test-serve: .venv/ready ## start servers, and ask them what clients of others ask, and worse
+	$(BIN)/pytest -n 2 -m serve
 
 fuzz: .venv/ready ## damage 2,000 artifacts of each format, and check each
 	$(BIN)/pytest -n 2 -m fuzz

@@ -144,6 +144,45 @@ def check(  # noqa: PLR0913 - one argument an option
 
 
 @app.command()
+def serve(  # noqa: PLR0913 - one argument an option
+    folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; any other than this machine's own opens it to others.")
+    ] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="0 for a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="0 for a free one.")] = 8001,
+    provider: Provider = "cpu",
+    ort_library: Library = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="The most rows of several requests in one run; 1 batches nothing.")] = 32,
+    max_delay_ms: Annotated[float, typer.Option(min=0, help="So long a request waits for company while a core is free.")] = 0.0,
+    max_queue: Annotated[int, typer.Option(min=1, help="So many requests may wait for one model; the next is refused (429).")] = 256,
+    max_request_mb: Annotated[int, typer.Option(min=1, max=1024, help="MiB of one request.")] = 64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="After SIGTERM, so long new requests are taken, while readiness says no.")
+    ] = 1.0,
+    allow_reload: Annotated[bool, typer.Option("--allow-reload", help="Let clients load and unload models.")] = False,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Be ready once the golden cases come back right from the running server.")
+    ] = False,
+) -> None:
+    """Serve the ONNX of folders that pass `check`: the Open Inference Protocol (KServe V2) over REST and gRPC."""
+    answer = _Answer(reports.Files(), as_json=False, traceback=False)
+    try:
+        with plugins.needs("serve", "exportkit[serve]"):
+            from exportkit.serving import server
+            from exportkit.serving.options import Options
+        options = Options(
+            host, http_port, grpc_port, provider, ort_library, max_batch, max_delay_ms, max_queue, max_request_mb << 20, timeout,
+            drain_seconds, allow_reload, canary,
+        )  # fmt: skip
+        code = server.serve(folders, options)
+    except ExportKitError as error:
+        answer.give([_fault(" ".join(map(str, folders)), error)])
+    raise typer.Exit(code)
+
+
+@app.command()
 def sign(
     folders: Annotated[list[Path], typer.Argument(help="Artifact folders.")],
     private_key: Annotated[Path, typer.Option(help="An elliptic-curve key (PEM, not encrypted).")],

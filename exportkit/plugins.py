@@ -46,8 +46,8 @@ def load(kind: str, name: str) -> Any:
 
 
 @contextlib.contextmanager
-def needs(who: str) -> Iterator[None]:
-    """Names the package to install where an import in this block does not find one.
+def needs(who: str, extra: str = "") -> Iterator[None]:
+    """Names the package, or the extra of several, to install where an import in this block does not find one.
 
     Raises:
         PluginError: `who` ("backend onnxruntime") needs a package that is not installed.
@@ -59,4 +59,5 @@ def needs(who: str) -> Iterator[None]:
         if module in ("", "exportkit"):  # a fault of ours, not of the user's environment
             raise
         package = _PACKAGES.get(module, module)
-        raise PluginError(f"{who} needs the package {package}", todo=f"pip install {package}") from error
+        todo = f"pip install '{extra}'" if extra else f"pip install {package}"
+        raise PluginError(f"{who} needs the package {package}", todo=todo) from error

@@ -36,6 +36,7 @@ def check(
     repro: str | None = None,
     *,
     trusted: bool = False,
+    only: str = "",
 ) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
 
@@ -43,13 +44,14 @@ def check(
 
     Args:
         repro: a folder for the node that makes ONNX fail; None for none.
+        only: the format whose artifact is judged; "" for all.
         trusted: the manifest's digest is known from elsewhere: files are loaded without being read for code that loading would run.
 
     Raises:
         StoreError: a file is missing, extra or changed.
         RunError: the provider or the library of custom operators is not here.
     """
-    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro, trusted=trusted))
+    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro, trusted=trusted, only=only))
 
 
 def _check(
@@ -62,12 +64,14 @@ def _check(
     repro: str | None,
     *,
     trusted: bool,
+    only: str,
 ) -> Verdict:
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
     provider, ort_library = pipeline.choose_provider(provider, server, limits), pipeline.find_library(ort_library)
     network, artifacts, cases = read(folder, data)
+    artifacts = [one for one in artifacts if only in ("", one.format)]
     made = []
     for artifact in artifacts:
         begun = time.monotonic()

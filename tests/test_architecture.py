@@ -27,7 +27,7 @@ FLOORS = {
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
     "rows": 10, "replay": 10, "bundle": 10, "requirements": 10, "tritonconfig": 11, "repository": 12, "targets": 13,
     "search": 11,
-    "pipeline": 12, "published": 13, "against": 14, "remote": 14, "baseline": 14, "inspection": 15,
+    "pipeline": 12, "published": 13, "against": 14, "remote": 14, "serving": 14, "baseline": 14, "inspection": 15,
     "summary": 16, "reports": 16, "deployment": 16, "__init__": 17, "cli": 18, "rayserve": 18, "pytest_plugin": 18,
 }  # fmt: skip
 LIGHT = (
@@ -114,6 +114,7 @@ def faults(root):
                 "decompositions",
                 "patches",
                 "screening",
+                "serving",
             )  # one idea in several files
             if words[0] == "exportkit" and len(words) > 1 and words[1] in FLOORS and FLOORS[words[1]] >= FLOORS[part] and not inside:
                 found.append(f"{place} (floor {FLOORS[part]}) imports {words[1]} (floor {FLOORS[words[1]]})")

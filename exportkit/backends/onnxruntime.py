@@ -29,7 +29,7 @@ _PROVIDERS: dict[str, list[Any]] = {
 _LARGE = 512 << 20  # bytes of weights from which a second copy is worth avoiding
 
 # onnxruntime's name of a type that numpy lacks -> ml_dtypes' name, the integers of its bits, and ONNX's number.
-_BITS: dict[str, tuple[str, Any, int]] = {
+UNKNOWN_TO_NUMPY: dict[str, tuple[str, Any, int]] = {
     "tensor(bfloat16)": ("bfloat16", np.uint16, 16),
     "tensor(float8e4m3fn)": ("float8_e4m3fn", np.uint8, 17),
     "tensor(float8e4m3fnuz)": ("float8_e4m3fnuz", np.uint8, 18),
@@ -72,7 +72,7 @@ class OrtSession:
             RunError: it does not run on these inputs.
         """
         names = [spec.name for spec in self.network.outputs]
-        with _translated():
+        with translated():
             feeds = {one.name: to_value(inputs[one.name], one.type) for one in self.session.get_inputs()}
             return [to_array(value) for value in self.session.run_with_ort_values(names, feeds)]
 
@@ -139,7 +139,7 @@ def bare_session(model: bytes | Path, device: str, library: Path | None = None, 
         options.optimized_model_filepath = str(save)
     if library:
         _register(options, library)
-    with _translated(), contextlib.redirect_stdout(io.StringIO()):
+    with translated(), contextlib.redirect_stdout(io.StringIO()):
         if device == "cuda":
             onnxruntime.preload_dlls()
         return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=_PROVIDERS[device])
@@ -151,7 +151,7 @@ def run_session(session: Any, feeds: Mapping[str, Array], outputs: Sequence[str]
     Raises:
         RunError: it does not run.
     """
-    with _translated():
+    with translated():
         values = {one.name: to_value(feeds[one.name], one.type) for one in session.get_inputs()}
         return {name: to_array(value) for name, value in zip(outputs, session.run_with_ort_values(list(outputs), values), strict=True)}
 
@@ -183,14 +183,14 @@ def session_options(onnxruntime: Any, *, large: bool) -> Any:
 def _register(options: Any, library: Path) -> None:
     if not library.exists():
         raise RunError("the library of custom operators is missing", where=str(library), todo="Name it with --ort-library FILE.")
-    with _translated():
+    with translated():
         options.register_custom_ops_library(str(library))
 
 
 def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool) -> tuple[Any, str]:
     """Opens a session; also returns what onnxruntime printed, as it tells on stdout why it fell back to the CPU."""
     left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
-    with _translated(), contextlib.redirect_stdout(io.StringIO()) as notice:
+    with translated(), contextlib.redirect_stdout(io.StringIO()) as notice:
         if device == "cuda":
             onnxruntime.preload_dlls()
         session = onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS[device], disabled_optimizers=left_out)
@@ -231,26 +231,26 @@ def to_value(array: Array, kind: str) -> Any:
     import onnxruntime
 
     array = np.array(array, order="C")
-    if kind not in _BITS:
+    if kind not in UNKNOWN_TO_NUMPY:
         return onnxruntime.OrtValue.ortvalue_from_numpy(array)
-    _, bits, number = _BITS[kind]
+    _, bits, number = UNKNOWN_TO_NUMPY[kind]
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(bits), number)
 
 
 def to_array(value: Any) -> Array:
     kind = value.data_type()
-    if kind not in _BITS:
+    if kind not in UNKNOWN_TO_NUMPY:
         array: Array = value.numpy()
         return array
     import ml_dtypes
 
     # onnxruntime 1.31 hands out the bytes of these types only by address.
     data = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
-    return np.frombuffer(data, getattr(ml_dtypes, _BITS[kind][0])).reshape(value.shape()).copy()
+    return np.frombuffer(data, getattr(ml_dtypes, UNKNOWN_TO_NUMPY[kind][0])).reshape(value.shape()).copy()
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turns onnxruntime's exceptions into one line that names the node and its operator."""
     try:
         yield

@@ -1,0 +1,109 @@
+"""A model that is served: a loaded .onnx, what it takes, and along which axis requests may share a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exportkit import manifest, plugins
+from exportkit.backends import onnxruntime as runtime
+from exportkit.errors import RunError, StoreError
+from exportkit.serving import contract
+from exportkit.serving.answers import RequestError
+from exportkit.serving.contract import Contract
+from exportkit.serving.tensors import Array
+from exportkit.store import MANIFEST
+
+VERSION = "1"  # a folder holds one version
+# Operators that do as much as a value says. An If does one of two things, a Scan as many as its input has.
+_BY_VALUE = {"Loop", "Range", "ConstantOfShape", "Expand", "Tile", "Pad", "Resize", "OneHot"}
+_MEMORY = "Failed to allocate memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded artifact.
+
+    Attributes:
+        rows: the symbol that is axis 0 of all inputs and outputs and along which no row touches another; "" where that is not proven.
+        session: onnxruntime's; many threads may run it at once, each run on one core.
+        data: the folder's manifest.
+        steady: how long a run takes follows from the sizes of its inputs: no value says how often something is done, or how large it gets.
+        by_value: runs on OrtValues: for element types that numpy lacks.
+        types: input -> onnxruntime's name of its element type.
+    """
+
+    name: str
+    contract: Contract
+    rows: str
+    session: Any
+    device: str
+    folder: Path
+    data: Mapping[str, Any]
+    steady: bool = True
+    by_value: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Array]:
+        """Runs the network once.
+
+        Args:
+            options: onnxruntime's RunOptions; its `terminate` ends the run.
+
+        Raises:
+            RequestError: it does not run on these inputs, was ended, or has no memory for them.
+        """
+        try:
+            with runtime.translated():
+                if self.device == "cuda" and not self.by_value:
+                    return self.run_bound(inputs, outputs, options)
+                if not self.by_value:
+                    found: list[Array] = self.session.run(outputs, inputs, options)
+                    return found
+                values = {name: runtime.to_value(array, self.types[name]) for name, array in inputs.items()}
+                return [runtime.to_array(value) for value in self.session.run_with_ort_values(list(outputs), values, options)]
+        except RunError as error:
+            if _MEMORY in error.what:
+                raise RequestError(503, "there is no memory for a run of this size", retry=1) from error
+            if options is not None and options.terminate:
+                raise RequestError(504, "the run took longer than a request may take") from error
+            raise RequestError(400, f"the network does not run on these inputs: {error.what}") from error
+
+    def run_bound(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Array]:
+        """Runs with inputs and outputs bound: outputs stay on the device until the run ends, and each is copied to the host once."""
+        binding = self.session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.require(array, requirements=["C", "A"]))
+        for name in outputs:
+            binding.bind_output(name, self.device)
+        self.session.run_with_iobinding(binding, options)
+        found: list[Array] = binding.copy_outputs_to_cpu()
+        return found
+
+
+def load(folder: Path, data: Mapping[str, Any], device: str, ort_library: str | None) -> Model:
+    """Loads the .onnx of a folder that was checked.
+
+    Args:
+        data: its manifest.
+        device: "cpu" or "cuda".
+
+    Raises:
+        StoreError: the folder has no .onnx, or one with element types that the protocol lacks.
+        RunError: it does not load.
+    """
+    if "onnx" not in data["formats"]:
+        raise StoreError("has no .onnx, and only that is served", where=str(folder), todo="Export the network with --format onnx.")
+    network, artifact = manifest.read_network(data["network"]), manifest.read_artifact(data["formats"]["onnx"]["artifact"])
+    try:
+        taken = contract.read(artifact, network)
+    except StoreError as error:
+        raise StoreError(error.what, where=str(folder / MANIFEST)) from error
+    backend = plugins.load("backends", "onnxruntime")
+    session = type(backend)(ort_library=ort_library).load(folder, artifact, network, device).session
+    types = {one.name: one.type for one in session.get_inputs()}
+    exotic = any(one.type in runtime.UNKNOWN_TO_NUMPY for one in (*session.get_inputs(), *session.get_outputs()))
+    steady = "operators" in artifact.facts and not _BY_VALUE & set(artifact.facts["operators"])
+    return Model(network.name, taken, artifact.rows, session, device, folder, data, steady, exotic, types)
