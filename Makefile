@@ -29,7 +29,8 @@ test-layers: .venv/ready ## export every layer of the library and run it at othe
 	$(BIN)/pytest -n 2 -m layers
 
 test-serve: .venv/ready ## start servers, and ask them what clients of others ask, and worse
-	$(BIN)/pytest -n 2 -m serve
+	$(BIN)/pip install -q -c constraints.txt -e '.[clients]'
+	$(BIN)/pytest -n 2 -m serve -rs
 
 fuzz: .venv/ready ## damage 2,000 artifacts of each format, and check each
 	$(BIN)/pytest -n 2 -m fuzz

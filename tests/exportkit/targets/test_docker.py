@@ -35,6 +35,7 @@ def steps(folder):
             yield tuple(line.split(" ", 1))
 
 
+@pytest.mark.serve
 @pytest.mark.parametrize(
     "settings", [{}, {"install": "https://example.org/exportkit.whl", "base": "registry.example.org/python:3.12@sha256:ab"}]
 )
@@ -52,6 +53,7 @@ def test_a_linter_finds_nothing_and_it_is_not_root_that_serves(tmp_path, setting
     assert json.loads(dict(made)["CMD"])[:3] == ["exportkit", "serve", "artifacts/net"]
 
 
+@pytest.mark.serve
 def test_the_linter_does_find_something(tmp_path):
     (tmp_path / "Dockerfile").write_text("FROM python\nRUN pip install numpy\n")
     linter = Path(sys.executable).with_name("hadolint")

@@ -93,6 +93,7 @@ def changed(resource, value, *path):
     return changed
 
 
+@pytest.mark.serve
 def test_the_resources_are_of_the_schema_of_the_sdk_and_the_schema_refuses(tmp_path):
     _, _, _, runtime, service = deploy(tmp_path)
     model = ("spec", "predictor", "model")
