@@ -125,9 +125,11 @@ class _Outliner:
         self.regions[name] = region
         assert isinstance(loop, ast.For)
         assert isinstance(loop.iter, ast.Call)
-        arguments = ", ".join(inputs)
+        arguments, bounds = ", ".join(inputs), ", ".join(map(ast.unparse, loop.iter.args))
+        if _reads(loop.iter.args) & _names_of(statements[: statements.index(loop)]).bound:
+            bounds = arguments  # the length is read on the way to the loop: what varies shows in what it is read from
         taken = f"return {name}({arguments})" if returns else f"{', '.join(results)} = {name}({arguments})" if results else "pass"
-        text = f"if {name}.varies({', '.join(map(ast.unparse, loop.iter.args))}):\n    {taken}\nelse:\n    pass"
+        text = f"if {name}.varies({bounds}):\n    {taken}\nelse:\n    pass"
         choice = ast.parse(text).body[0]
         assert isinstance(choice, ast.If)
         for node in ast.walk(choice):

@@ -42,8 +42,9 @@ class Region:
         self._made: dict[Any, Callable[..., Any]] = {}
 
     def varies(self, *bounds: Any) -> bool:
-        """Says whether the loop's length is known only when the artifact runs."""
-        return any(isinstance(one, torch.SymInt) or is_tensor(one) for one in bounds)
+        """Says whether the loop's length is known only when the artifact runs, by the numbers or the tensors on which it hangs."""
+        sizes = [size for one in bounds for size in (one.shape or [one] if is_tensor(one) else [one])]
+        return any(isinstance(size, torch.SymInt) or is_tensor(size) for size in sizes)
 
     def __call__(self, *values: Any) -> Any:
         """Computes what the lines compute.

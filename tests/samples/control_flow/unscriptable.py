@@ -61,9 +61,9 @@ class Returned(nn.Module):
     settings = Settings(rate=0.3)
 
     def forward(self, x, *nothing):
-        total, steps = x[:, 0], []
-        rate = self.settings.rate
-        for t in range(1, x.shape[1]):
+        steps, total = [], x[:, 0]
+        rate, length = self.settings.rate, x.shape[1]
+        for t in range(1, length):
             total = (1 - rate) * total + rate * x[:, t]
             steps.append(total)
         return torch.stack(steps, 1), total
