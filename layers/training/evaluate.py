@@ -10,8 +10,8 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from layers.training.__main__ import TRAININGS
 from layers.training.fit import Figures, Run
+from layers.training.weights import TRAININGS
 
 KINDS = ("eager", ".pt", ".pt2", ".onnx")
 ROW = "{:<52}" + 4 * "{:>10}" + "  {}"
