@@ -170,6 +170,8 @@ class Calls:
             return f"scalars.logical({_LOGIC[node.kind]!r}, {', '.join(given)})"
         if node.kind == "aten::add" and self._kind(node.inputs[0]).startswith("List["):
             return f"lists.concat({', '.join(given)})"
+        if node.kind == "aten::list" and self._kind(node.inputs[0]) in [f"List[{kind}]" for kind in _NUMBERS]:
+            return f"lists.part({given[0]}, None, None, 1)"
         if node.kind.startswith("aten::"):
             return self._call(node, given)
         raise ExportError(f"uses {node.kind}, which has no form in torch.export", where=node.where, todo="Write it with tensor operations.")

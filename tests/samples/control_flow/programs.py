@@ -413,6 +413,18 @@ class ListOfNumbers(nn.Module):
         return torch.tensor(picks), len(picks)
 
 
+@program(batch)
+class ListOfSizes(nn.Module):
+    def forward(self, x):
+        sizes = list(x.shape)
+        if list(x[0].shape) != [sizes[1], 4]:
+            raise ValueError("x must be (2, T, 4)")
+        h = x[:, 0] * 0
+        for t in range(sizes[1]):
+            h = torch.tanh(h + x[:, t])
+        return h * sizes[1]
+
+
 @program(square, (4, 2, 7))
 class InnerListStacked(nn.Module):
     def forward(self, x):
