@@ -1,5 +1,6 @@
 """Operators that exportkit translates itself: in onnxruntime they give what eager gives, at sizes that the export never saw."""
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -43,3 +44,36 @@ def test_rnn(options):
         got = session.run(None, {one.name: value.numpy() for one, value in zip(session.get_inputs(), (x, state), strict=True)})
         for one, want in zip(got, net(x, state), strict=True):
             torch.testing.assert_close(torch.from_numpy(one), want)
+
+
+class LogSum(nn.Module):
+    def forward(self, x):
+        return torch.logsumexp(x, 1), torch.logsumexp(x, (0, -1), keepdim=True)
+
+
+def hard(dtype):
+    x = torch.randn(4, 3, 5).to(dtype)
+    largest = torch.finfo(dtype).max
+    x[0], x[1, 0, 0], x[2, 1, 1], x[3] = -torch.inf, torch.inf, -torch.inf, -largest
+    return x
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_logsumexp_keeps_infinities_and_extremes(dtype, tmp_path):
+    shapes = (dict.fromkeys(range(3), Dim.DYNAMIC),)
+    made = torch.onnx.export(
+        LogSum().eval(),
+        (torch.randn(4, 3, 5).to(dtype),),
+        dynamic_shapes=shapes,
+        custom_translation_table=translations.table(),
+        verbose=False,
+    )
+    made.save(tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    name, tolerance = session.get_inputs()[0].name, 4 * torch.finfo(dtype).eps
+    x = hard(dtype)
+    for got, expected in zip(session.run(None, {name: x.numpy()}), LogSum()(x), strict=True):
+        np.testing.assert_allclose(got, expected.numpy(), rtol=tolerance, atol=tolerance)
+    empty = session.run(None, {name: np.zeros((2, 0, 3), x.numpy().dtype)})[0]
+    np.testing.assert_array_equal(empty, np.full((2, 3), -np.inf))
+    assert "ReduceLogSumExp" not in {node.op_type for node in made.model.graph.all_nodes()}
