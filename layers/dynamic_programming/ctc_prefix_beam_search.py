@@ -31,8 +31,8 @@ class CTCPrefixBeamSearch(nn.Module):
         ValueError: `beam` is less than 1, or a tensor has another shape.
 
     A probability misses the alignments whose beginning fell out of the beam: it is exact where the beam holds all labellings, and a lower
-    bound elsewhere. Where two labellings score the same, either may be kept. A step compares all pairs of the beam: memory for
-    B * K * (K * T + C) numbers at a time.
+    bound elsewhere. Of two that score the same, the one that grew from the better labelling is kept. A step compares all pairs of the
+    beam: memory for B * K * (K * T + C) numbers at a time.
     """
 
     def __init__(self, beam: int) -> None:
@@ -73,7 +73,9 @@ class CTCPrefixBeamSearch(nn.Module):
             grown = grown.scatter(2, into, self.far)
             # The best of all; what is kept stands in the place of the blank.
             ways = torch.cat([self.add(kept_blank, kept_label).unsqueeze(2), grown[:, :, 1:]], 2)
-            best, chosen = ways.flatten(1).topk(beam, 1)
+            # Sorted, as topk leaves open which of equals it takes: every runtime would take another.
+            best, chosen = ways.flatten(1).sort(stable=True, dim=1, descending=True)
+            best, chosen = best[:, :beam], chosen[:, :beam]
             source = chosen // classes
             new = chosen - source * classes
             grows = new > 0

@@ -71,4 +71,5 @@ class DeformConv2d(nn.Module):
         grid = torch.stack([(2 * z + 1) / width - 1, (2 * y + 1) / height - 1], -1)  # pixel centres, as grid_sample counts
         samples = functional.grid_sample(x, grid.view(batch, self.taps * rows, columns, 2), align_corners=False)
         samples = samples.view(batch, self.in_channels, self.taps, rows, columns) * mask.unsqueeze(1)
-        return torch.einsum("bckhw,dck->bdhw", samples, self.weight) + self.bias
+        flat = samples.view(batch, self.in_channels * self.taps, rows * columns)
+        return (self.weight.flatten(1) @ flat).view(batch, self.weight.shape[0], rows, columns) + self.bias

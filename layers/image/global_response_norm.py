@@ -36,4 +36,4 @@ class GlobalResponseNorm(nn.Module):
             raise ValueError(f"x must be (B, {self.channels}, H, W), got {list(x.shape)}")
         norms: torch.Tensor = torch.linalg.vector_norm(x, dim=[2, 3], keepdim=True)  # (B, C, 1, 1)
         n = norms / (norms.mean(1, keepdim=True) + self.epsilon)
-        return self.weight * (x * n) + self.bias + x
+        return x * (self.weight * n + 1) + self.bias  # two passes over the image and not four

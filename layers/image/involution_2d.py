@@ -46,6 +46,13 @@ class Involution2d(nn.Module):
         batch, _, height, width = x.shape
         spanned: torch.Tensor = self.span(torch.relu(self.reduce(x)))
         kernels = spanned.view(batch, self.groups, 1, self.area, height, width)
-        neighbours = functional.unfold(x, self.kernel_size, padding=self.kernel_size // 2)  # (B, C * K * K, H * W)
-        neighbours = neighbours.view(batch, self.groups, self.share, self.area, height, width)
-        return (kernels * neighbours).sum(3).view(batch, self.channels, height, width)
+        margin = self.kernel_size // 2
+        padded = functional.pad(x, [margin, margin, margin, margin]).view(
+            batch, self.groups, self.share, height + 2 * margin, width + 2 * margin
+        )
+        # Tap by tap: all neighbourhoods at once would take K * K times the image's memory.
+        total = torch.zeros([], dtype=x.dtype, device=x.device)
+        for i in range(self.kernel_size):
+            for j in range(self.kernel_size):
+                total = total + kernels[:, :, :, i * self.kernel_size + j] * padded[:, :, :, i : i + height, j : j + width]
+        return total.view(batch, self.channels, height, width)

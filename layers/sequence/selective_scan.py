@@ -51,10 +51,12 @@ class SelectiveScan(nn.Module):
             raise ValueError(f"state must be ({x.shape[0]}, {self.width}, {self.states}), got {list(state.shape)}")
         pace, enter, leave = self.select(x).split([self.rank, self.states, self.states], 2)
         d = functional.softplus(self.pace(pace))  # (B, T, E)
-        rate = -self.log_decay.exp()
-        outputs = [torch.zeros_like(state[:, :, 0])]
+        # Features stand last, (B, N, E): what is broadcast then runs over many numbers that lie side by side.
+        rate = -self.log_decay.exp().transpose(0, 1)
+        d, enters, enter, leave = d.unsqueeze(2), (d * x).unsqueeze(2), enter.unsqueeze(3), leave.unsqueeze(2)
+        held = state.transpose(1, 2)
+        outputs = [torch.zeros_like(held[:, :1])]
         for t in range(x.shape[1]):
-            d_t = d[:, t].unsqueeze(2)  # (B, E, 1)
-            state = torch.exp(d_t * rate) * state + d_t * x[:, t].unsqueeze(2) * enter[:, t].unsqueeze(1)
-            outputs.append((state @ leave[:, t].unsqueeze(2)).squeeze(2))
-        return torch.stack(outputs, 1)[:, 1:] + self.skip * x, state
+            held = torch.exp(d[:, t] * rate) * held + enters[:, t] * enter[:, t]
+            outputs.append(leave[:, t] @ held)  # (B, 1, E)
+        return torch.cat(outputs, 1)[:, 1:] + self.skip * x, held.transpose(1, 2)

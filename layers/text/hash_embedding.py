@@ -50,4 +50,4 @@ class HashEmbedding(nn.Module):
             raise ValueError(f"ids must be int64, got {ids.dtype}")
         chosen = (ids.unsqueeze(-1) * self.factors + self.terms) % self.prime % self.rows  # (..., hashes)
         weights = functional.embedding(ids % self.importances, self.importance)
-        return (functional.embedding(chosen, self.table) * weights.unsqueeze(-1)).sum(-2)
+        return (weights.unsqueeze(-2) @ functional.embedding(chosen, self.table)).squeeze(-2)

@@ -33,5 +33,5 @@ class RMSNorm(nn.Module):
         if x.dim() < 1 or x.shape[-1] != self.width:
             raise ValueError(f"x must be (..., {self.width}), got {list(x.shape)}")
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        normal = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+        normal = wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.epsilon)  # what onnxruntime knows as one operator
         return normal.to(x.dtype) * self.weight
