@@ -1,4 +1,4 @@
-"""Operators that torch's ONNX exporter (2.13) translates not at all, or slowly, in ONNX's own: the table that it takes beside the network's."""
+"""Operators that torch's ONNX exporter (2.13) translates not at all, or slowly, in ONNX's own: a table beside the network's."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
