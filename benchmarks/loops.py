@@ -201,7 +201,7 @@ def export_lifted(name: str, size: tuple[int, int, int], folder: Path) -> tuple[
     [made] = verdict.made
     strategy = made.artifact.strategy if made.artifact else None
     if not verdict.outcome.startswith("passed") or strategy != "lifted" or verdict.folder is None:
-        sys.exit(f"{name} at {size}: {verdict.outcome}, by {strategy}: {made.refused or made.reports}")
+        sys.exit(f"{name} at {size}: {verdict.outcome}, by {strategy}: {made.refused or made.earlier}")
     seconds = json.loads((verdict.folder / "run.json").read_text())["seconds"]
     return verdict.folder / f"net_{size[1]}.onnx", sum(value for key, value in seconds.items() if key.startswith("making"))
 
