@@ -53,6 +53,9 @@ _LAST = {"alpha": "1"}  # by name beside a tensor, by place beside a number, whi
 _FILLED = {"aten::full": 1, "aten::full_like": 1, "aten::new_full": 2}
 
 
+_OURS = re.compile(r"(rows|body|then|else|constant)_\d+")  # functions and objects that the source defines
+
+
 class Names:
     """Python names of values, each its own; constants are written out where they are used."""
 
@@ -72,6 +75,8 @@ class Names:
         if value not in self._names:
             plain = re.sub(r"\W", "_", value).strip("_")
             base = f"v{plain}" if plain[:1].isdigit() or not plain else plain
+            if _OURS.fullmatch(base):
+                base += "_"  # the user's `rows` is no function of ours
             name, number = base, 1
             while name in self._taken:
                 number += 1
