@@ -17,6 +17,7 @@ from exportkit.messages import Trial
 from exportkit.spec import Artifact, Case, Network, Symbol
 from exportkit.worker import report
 
+_FEWEST = 2  # cases that can be mixed: one holds no strangers
 _ENOUGH = 64  # rows in one batch: more cases are left alone
 
 
@@ -31,11 +32,9 @@ def disproved(folder: Path, artifact: Artifact, network: Network, device: str, o
     trial = judge.golden_trial(folder, data)
     if not any(symbol.name == artifact.rows and _leads(symbol, artifact, network) for symbol in network.symbols):
         return f"{artifact.rows} is not the first axis of every input and output"
-    return (
-        mixed(folder, artifact, network, device, ort_library, trial, artifact.rows)
-        if len(_together(artifact, network, trial, artifact.rows)) > 1
-        else ""
-    )
+    if len(_together(artifact, network, trial, artifact.rows)) < _FEWEST:
+        return ""
+    return mixed(folder, artifact, network, device, ort_library, trial, artifact.rows)
 
 
 def mixed(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial, symbol: str) -> str:
@@ -45,7 +44,7 @@ def mixed(folder: Path, artifact: Artifact, network: Network, device: str, ort_l
         symbol: the dimension that is axis 0 of every input and output.
     """
     cases = _together(artifact, network, trial, symbol)
-    if len(cases) < 2:  # noqa: PLR2004 - one case holds no strangers
+    if len(cases) < _FEWEST:
         return "no two cases have equal sizes beside their rows"
     report(f"mixing the rows of {len(cases)} cases")
     session = judge.load(folder, artifact, network, "onnxruntime", device, ort_library)
@@ -111,6 +110,6 @@ def _together(artifact: Artifact, network: Network, trial: Trial, rows: str) -> 
     total = 0
     for case in max(groups.values(), key=len, default=[]):
         total += case.sizes.get(rows, size)
-        if len(taken) < 2 or total <= _ENOUGH:  # noqa: PLR2004 - two cases are the least that can be mixed
+        if len(taken) < _FEWEST or total <= _ENOUGH:
             taken.append(case)
     return taken
