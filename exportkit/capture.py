@@ -78,10 +78,7 @@ class Captures:
         """
         from exportkit.control_flow import scripted
 
-        module = self.live.module
-        if isinstance(module, torch.jit.ScriptModule):
-            return module
-        return self._guarded(lambda: scripted(module), "torch.jit.script")
+        return self._guarded(lambda: scripted(self.live.module), "torch.jit.script")
 
     def traced(self, *, flat: bool = False) -> Any:
         """Records one run; what depends on values or sizes in Python is baked: `decisions` names the values, parity tells of sizes.

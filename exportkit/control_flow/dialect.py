@@ -1,7 +1,12 @@
-"""A module's source in the words that TorchScript takes: without the messages of `raise` and `assert`, which no artifact speaks anyhow."""
+"""A module's source in the words that TorchScript takes.
+
+Without the messages of `raise` and `assert`, which no artifact speaks anyhow; and with the type of an input that may be None, which
+TorchScript takes for a tensor that is always there: of `h=None` and `if h is None` it drops the branch.
+"""
 
 import ast
 import copy
+import functools
 import inspect
 import linecache
 import textwrap
@@ -31,6 +36,32 @@ def functions_of(kind: type, method: str = "forward") -> list[Function]:
             found = (getattr(kind, name, None), function.__globals__.get(name))
             waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
     return list(seen)
+
+
+@functools.cache
+def has_untyped_none(kind: type) -> bool:
+    """Says whether forward, or a method that it calls, has an input `name=None` without a type."""
+    return any(_untyped_nones(tree) for function in functions_of(kind) if _is_method(kind, function) and (tree := _tree(function)))
+
+
+def _tree(function: Function) -> ast.FunctionDef | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)), type_comments=True)
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return tree.body[0] if isinstance(tree.body[0], ast.FunctionDef) else None
+
+
+def _untyped_nones(function: ast.FunctionDef) -> list[ast.arg]:
+    """Lists the inputs `name=None`; none where a comment gives the types."""
+    arguments = function.args
+    if function.type_comment or any(one.type_comment for one in arguments.args):
+        return []
+    pairs = [
+        *zip(reversed([*arguments.posonlyargs, *arguments.args]), reversed(arguments.defaults), strict=False),
+        *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+    ]
+    return [one for one, value in pairs if isinstance(value, ast.Constant) and value.value is None and one.annotation is None]
 
 
 def widened(module: nn.Module) -> nn.Module:
@@ -72,7 +103,7 @@ def _rewritten(function: Function) -> Function | None:
 
 def _reworded(source: str) -> str:
     lines = source.splitlines(keepends=True)
-    for start, end, text in sorted(_replacements(ast.parse(source)), reverse=True):
+    for start, end, text in sorted(_replacements(ast.parse(source, type_comments=True)), reverse=True):
         (first, left), (last, right) = start, end
         head, tail = lines[first - 1].encode()[:left].decode(), lines[last - 1].encode()[right:].decode()
         lines[first - 1 : last] = [f"{head}{text}{tail}", *["\n"] * (last - first)]
@@ -96,6 +127,9 @@ def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, i
     ):
         line, column = _span(tree.func)[1]
         yield (line, column - len(tree.func.attr)), _span(tree)[1], f"to(torch.{tree.func.attr})"
+    if isinstance(tree, ast.FunctionDef):
+        for one in _untyped_nones(tree):
+            yield _span(one)[1], _span(one)[1], ": Optional[Tensor]"
     for child in ast.iter_child_nodes(tree):
         yield from _replacements(child)
 

@@ -15,6 +15,7 @@ from exportkit.control_flow import branches, indexing, lists, loops, scalars, st
 from exportkit.control_flow.emit import Source, emit
 from exportkit.control_flow.graph import read
 from exportkit.control_flow.mutation import functionalise
+from exportkit.control_flow.select import scripted
 from exportkit.control_flow.slices import without_lists_of_slices
 from exportkit.control_flow.tidy import read_sizes, tidy
 from exportkit.errors import ExportError
@@ -31,8 +32,8 @@ def lift(module: nn.Module) -> nn.Module:
     Raises:
         ExportError: a construct cannot be lifted; names the user's line.
     """
-    scripted: Any = module if isinstance(module, torch.jit.ScriptModule) else torch.jit.script(module)
-    graph = read(scripted)
+    source = scripted(module)
+    graph = read(source)
     read_sizes(graph)
     without_lists_of_slices(graph)
     functionalise(graph)
@@ -42,7 +43,7 @@ def lift(module: nn.Module) -> nn.Module:
         if path in graph.tensors:
             built.register_buffer(path, graph.tensors[path], persistent=False)
         else:
-            _register(built, path, _attribute(scripted, path))
+            _register(built, path, _attribute(source, path))
     return built.eval()
 
 

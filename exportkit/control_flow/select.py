@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from exportkit.control_flow.dialect import functions_of, widened
+from exportkit.control_flow.dialect import functions_of, has_untyped_none, widened
 from exportkit.control_flow.graph import is_endless, place_of
 from exportkit.errors import ExportError
 
@@ -63,12 +63,19 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
 
 
 def scripted(module: nn.Module) -> Any:
-    """Scripts a module: as it stands, else in TorchScript's own words."""
+    """Scripts a module: as it stands, else in TorchScript's own words; in those first where the others leave out that an input may be None."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    optional = any(map(has_untyped_none, {type(part) for part in module.modules()}))
+    if optional:
+        with contextlib.suppress(Exception):
+            return torch.jit.script(widened(module))
     try:
         return torch.jit.script(module)
     except Exception:
-        with contextlib.suppress(Exception):
-            return torch.jit.script(widened(module))
+        if not optional:
+            with contextlib.suppress(Exception):
+                return torch.jit.script(widened(module))
         raise
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from exportkit.control_flow import lifted
+from exportkit.control_flow import lifted, scripted
 from exportkit.control_flow.select import _telling_place, has_control_flow, modules_to_lift
 from exportkit.errors import ExportError
 
@@ -121,3 +121,44 @@ def test_a_loop_that_torchscript_does_not_take_is_named():
 
 def test_the_line_named_is_the_loop_of_the_module_itself():
     assert _telling_place(UnscriptableLoop) == f"test_select.py:{inspect.getsourcelines(UnscriptableLoop)[1] + 4}"
+
+
+class Resumed(nn.Module):
+    """`state=None` without a type: TorchScript reads a tensor, and drops what is done where there is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def start(self, x, state=None):
+        # type: (torch.Tensor, Optional[torch.Tensor]) -> torch.Tensor
+        return torch.zeros_like(x[:, 0]) if state is None else state
+
+    def forward(self, x, state=None, scale=None):
+        h = self.start(x, state)
+        if scale is not None:
+            h = h * scale
+        for t in range(x.shape[1]):
+            h = self.cell(x[:, t], h)
+        return h
+
+
+@pytest.mark.parametrize("given", [{}, {"state": torch.ones(2, 4)}, {"scale": torch.tensor(2.0), "state": torch.ones(2, 4)}])
+def test_an_input_that_may_be_none_needs_no_type(given):
+    network, x = Resumed(), torch.randn(2, 5, 4)
+    assert torch.equal(scripted(network)(x, **given), network(x, **given))
+    torch.testing.assert_close(lifted(network)(x, **given), network(x, **given))
+
+
+class Needed(nn.Module):
+    """An input that is None by default, and that the source never does without."""
+
+    def forward(self, x, key=None):
+        for t in range(key.shape[0]):
+            x = x + key[t]
+        return x
+
+
+def test_an_input_that_forward_never_does_without_stays_a_tensor():
+    x, key = torch.randn(3), torch.randn(4, 3)
+    torch.testing.assert_close(scripted(Needed())(x, key), Needed()(x, key))

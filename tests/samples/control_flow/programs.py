@@ -258,6 +258,22 @@ class Optionally(nn.Module):
         return h
 
 
+@program(batch)
+class Resumed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(4, 4)
+
+    def start(self, x, state=None):
+        return torch.zeros_like(x[:, 0]) if state is None else state
+
+    def forward(self, x, state=None):
+        h = self.start(x, state)
+        for t in range(x.size(1)):
+            h = self.cell(x[:, t], h)
+        return h
+
+
 @program()
 class BroadcastStart(nn.Module):
     def forward(self, x):
