@@ -134,5 +134,5 @@ def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, i
         yield from _replacements(child)
 
 
-def _span(node: ast.stmt | ast.expr) -> tuple[tuple[int, int], tuple[int, int]]:
+def _span(node: ast.stmt | ast.expr | ast.arg) -> tuple[tuple[int, int], tuple[int, int]]:
     return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)

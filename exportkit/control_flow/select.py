@@ -63,19 +63,18 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
 
 
 def scripted(module: nn.Module) -> Any:
-    """Scripts a module: as it stands, else in TorchScript's own words; in those first where the others leave out that an input may be None."""
+    """Scripts a module: as it stands, else in our words for TorchScript; in those first where an input may be None, and no type says so."""
     if isinstance(module, torch.jit.ScriptModule):
         return module
-    optional = any(map(has_untyped_none, {type(part) for part in module.modules()}))
-    if optional:
+    kinds: set[Any] = {type(part) for part in module.modules()}
+    if any(map(has_untyped_none, kinds)):
         with contextlib.suppress(Exception):
             return torch.jit.script(widened(module))
     try:
         return torch.jit.script(module)
     except Exception:
-        if not optional:
-            with contextlib.suppress(Exception):
-                return torch.jit.script(widened(module))
+        with contextlib.suppress(Exception):
+            return torch.jit.script(widened(module))
         raise
 
 
