@@ -293,10 +293,16 @@ def measure(server: Server, kind: str, width: int, seconds: float) -> dict[str, 
     """Lets all clients ask for some seconds."""
     address = f"127.0.0.1:{getattr(server, kind)}"
     words = [kind, address, server.model, str(width), str(seconds), str(server.binary)]
+    command, pipe = [sys.executable, __file__, "--client", *words], subprocess.PIPE
+    clients = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(PROCESSES)]
+    for one in clients:  # what they take to start belongs to nobody's figures
+        assert one.stdout is not None
+        assert one.stdout.readline() == "ready\n"
     before, (asked, run) = server.cpu(), server.runs()
-    clients = [
-        subprocess.Popen([sys.executable, __file__, "--client", *words], stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)
-    ]
+    for one in clients:
+        assert one.stdin is not None
+        one.stdin.write("go\n")
+        one.stdin.flush()
     told = [json.loads(one.communicate(timeout=seconds + 60)[0]) for one in clients]
     used, (asked_now, run_now) = server.cpu() - before, server.runs()
     count, times = sum(one["count"] for one in told), sorted(time_ for one in told for time_ in one["times"])
@@ -337,8 +343,12 @@ def client(kind: str, address: str, model: str, width: str, seconds: str, binary
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS // PROCESSES)]
     for thread in threads:
         thread.start()
-    ready.wait()
+    while ready.n_waiting < len(threads) and not ready.broken:
+        time.sleep(0.01)
+    print("ready", flush=True)
+    sys.stdin.readline()
     begun, used = time.perf_counter(), time.process_time()
+    ready.wait()
     for thread in threads:
         thread.join()
     print(json.dumps({"count": len(times), "seconds": time.perf_counter() - begun, "cpu": time.process_time() - used, "times": times}))

@@ -41,4 +41,4 @@ def test_the_commands_of_the_page_print_what_it_shows(tmp_path, monkeypatch):
 @pytest.mark.parametrize("target", plugins.names("targets"))
 def test_the_page_tells_of_each_target_and_how_to_roll_back(target):
     assert f"exportkit deploy {target} artifacts/net" in PAGE
-    assert all(part.count("**Roll back.**") == 1 for part in PAGE.split("\n## ")[1:])
+    assert all(part.count("**Roll back.**") == 1 for part in PAGE.split("\n## ")[1:] if not part.startswith("How fast"))
