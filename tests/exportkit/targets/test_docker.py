@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -121,3 +123,31 @@ def test_its_very_commands_run_in_a_fresh_virtual_environment(tmp_path):
             ran.append(argument)
     assert ran[-1] == "exportkit check artifacts/net"
     assert not list(tmp_path.glob("venv/lib/*/site-packages/torch"))
+    told = serve_and_check(dict(steps(folder)), folder, settings)
+    assert re.search(r"^passed in .* holds model\.onnx$", told, re.MULTILINE), told
+
+
+def serve_and_check(image, folder, settings):
+    """Starts what the image starts, on loopback and free ports; waits until the image's own question finds it well, and checks it."""
+    with socket.socket() as one, socket.socket() as other:
+        ports = []
+        for sock in (one, other):
+            sock.bind(("127.0.0.1", 0))
+            ports.append(str(sock.getsockname()[1]))
+    command = json.loads(image["CMD"])
+    for option, value in zip(("--host", "--http-port", "--grpc-port"), ("127.0.0.1", *ports), strict=True):
+        command[command.index(option) + 1] = value
+    asked = [part.replace(":8080", f":{ports[0]}") for part in json.loads(image["HEALTHCHECK"].removeprefix("CMD "))]
+    how = {"cwd": folder, "env": settings, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    server = subprocess.Popen(command, **how)
+    try:
+        for _ in range(120):
+            if subprocess.run(asked, **how, check=False).returncode == 0:
+                break
+            assert server.poll() is None, server.communicate()[0]
+            time.sleep(0.5)
+        url = f"http://127.0.0.1:{ports[0]}"
+        return subprocess.run(["exportkit", "check", "--url", url, "artifacts/net"], **how, timeout=120, check=True).stdout
+    finally:
+        server.terminate()
+        assert "Traceback" not in server.communicate(timeout=60)[0]
