@@ -69,7 +69,7 @@ def weigh(samples: Sequence[Sample], dtype: str, *, narrow: bool = False) -> Bud
     """Weighs all cases of one output: how large eager's own error is, group by group.
 
     Args:
-        samples: one per case inside the domain; shapes may differ between cases.
+        samples: one per case inside the domain, or two where equal values can be taken in two orders; shapes may differ between cases.
         dtype: numpy's name of the output's element type.
         narrow: True where the network computes in 16 bits, whatever it returns.
     """
@@ -85,7 +85,7 @@ def weigh(samples: Sequence[Sample], dtype: str, *, narrow: bool = False) -> Bud
     dropped = {s.case: reason for s in samples if (reason := _no_evidence(s, most))}
     kept = [s for s in samples if s.case not in dropped]
     bands = tuple(band for cluster in _clusters(kept) for level in _levels(cluster, dtype) for band in _bands(level, dtype, most))
-    return Budget(False, dtype, bands, dropped, len(kept), 0.0, constant, all_nan)
+    return Budget(False, dtype, bands, dropped, len({s.case for s in kept}), 0.0, constant, all_nan)
 
 
 def measure(

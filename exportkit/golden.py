@@ -1,4 +1,7 @@
-"""Arrays of cases in safetensors files. Keys are "{case}/input/{name}", "{case}/eager/{output}", "{case}/oracle/{output}"."""
+"""Arrays of cases in safetensors files. Keys are "{case}/input/{name}", "{case}/eager/{output}", "{case}/oracle/{output}".
+
+Where torch leaves open how equal values are ordered, and it shows: "{case}/tied/eager/{output}" and so on, of eager with them in order.
+"""
 
 import hashlib
 import json

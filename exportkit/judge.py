@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exportkit import evidence, golden, plugins
+from exportkit import evidence, gaps, golden, plugins
 from exportkit.evidence import Errors, Sample, read_budget
 from exportkit.messages import FEWEST_CASES, Budget, Trial
 from exportkit.spec import Accept, Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
@@ -38,6 +38,9 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], nar
                 reader.read(loose) if loose in keys else None,
             )
             samples[spec.name].append(one)
+            if f"{case}/{gaps.TIED}oracle/{spec.name}" in keys:  # an artifact may be measured by this run as well
+                tied, true = (reader.read(f"{case}/{gaps.TIED}{kind}/{spec.name}") for kind in ("eager", "oracle"))
+                samples[spec.name].append(Sample(case, tied, true, ()))
     return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
@@ -88,19 +91,24 @@ def judge(
     inside = inside_cases(artifact, network, trial)
     results: list[tuple[Case, Arrays | None]] = []
     failures: dict[str, str] = {}
+    tied: list[str] = []
     for number, case in enumerate(inside):
         report(f"checking {artifact.files[0]} in {backend}, case {number + 1} of {len(inside)}")
         arrays = read(trial.arrays, case.name)
         try:
             outputs = session({spec.name: arrays[f"input/{spec.name}"] for spec in network.inputs})
-            results.append((case, {**arrays, **{f"result/{name}": value for name, value in zip(names, outputs, strict=True)}}))
+            given = dict(zip(names, outputs, strict=True))
+            reference, in_order = gaps.nearest(arrays, {name: np.asarray(value) for name, value in given.items()})
+            tied += [case.name] if in_order else []
+            results.append((case, {**reference, **{f"result/{name}": value for name, value in given.items()}}))
         except Exception as error:  # noqa: BLE001 - every runtime has its own errors; each is the artifact's answer on this case
             failures[case.name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             results.append((case, None))
     if may_refuse:
         taken |= _shown(artifact, network, [case for case in inside if case.name not in trial.raising], failures)
     counted = [(case, arrays) for case, arrays in results if _applies(case, network, taken)]
-    return _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
+    told = _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
+    return replace(told, findings=(*told.findings, *_tie_findings([case.name for case, _ in counted if case.name in tied])))
 
 
 def probe(session: Session, artifact: Artifact, network: Network, backend: str, trial: Trial) -> tuple[Finding, ...]:
@@ -279,6 +287,13 @@ def _dimension_findings(network: Network, taken: Mapping[str, Range]) -> Iterabl
         else:
             text = f"dimension {symbol.name} ({places}) varies in eager, this artifact takes {low} only"
             yield Finding("note", "dimension-fixed", text)
+
+
+def _tie_findings(cases: Sequence[str]) -> Iterable[Finding]:
+    if cases:
+        shown = f"{', '.join(cases[:2])}{f' and {len(cases) - 2} more' if len(cases) > 2 else ''}"  # noqa: PLR2004 - two examples are enough to read
+        text = f"on {shown} equal values are taken in their order, where torch's topk or sort, which leave it open, take another"
+        yield Finding("warning", "ties", text)
 
 
 def _package_findings(artifact: Artifact, facts: Mapping[str, Any]) -> Iterable[Finding]:

@@ -35,6 +35,7 @@ class Live:
         example: the tensors of the example by input name: contiguous, detached, no two of one storage.
         dynamic_shapes: as the user wrote them (torch.export's form), or {input: {axis: name}} from `--input`.
         narrow: True where forward computes in 16 bits somewhere, whatever it returns; the first runs tell.
+        orders: True where forward orders values, and torch leaves open in which order equal ones come (ties.py).
     """
 
     network: Network
@@ -45,6 +46,7 @@ class Live:
     onnx_translations: Mapping[Any, Any] = field(default_factory=dict)
     accept: Mapping[str, Any] = field(default_factory=dict)
     narrow: bool = False
+    orders: bool = False
 
     def arguments(self, inputs: Mapping[str, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Builds forward's arguments from tensors by input name."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exportkit import decisions, evidence, float64, golden, repeats, runs, sample, state
+from exportkit import decisions, evidence, float64, gaps, golden, repeats, runs, sample, state, ties
 from exportkit.decisions import Decisions
 from exportkit.dimensions import find_symbols
 from exportkit.errors import LoadError
@@ -56,7 +56,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
     """
     torch.set_num_threads(1)
-    live.narrow = _computes_in_16_bits(live)
+    live.narrow, live.orders = _computes_in_16_bits(live), _orders_values(live)
     _, example = runs.outputs(live, live.example, seed=3)
     kept: list[Case] = []
     dropped: dict[str, str] = {}
@@ -137,6 +137,13 @@ def _computes_in_16_bits(live: Live) -> bool:
     return watch.found
 
 
+def _orders_values(live: Live) -> bool:
+    watch = ties.InOrder()
+    with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module), watch:
+        live.call(live.example)
+    return watch.used
+
+
 def _accepted(live: Live, outputs: list[str]) -> dict[str, Accept]:
     for name, one in live.accept.items():
         if name not in outputs:
@@ -201,13 +208,19 @@ def _try_case(live: Live, symbols: tuple[Symbol, ...], case: Case, example: Arra
         if case.drawn:
             return _Refused("a discrete choice inside the network changes under rounding", raises=False)
         samples = {}
+    arrays |= _as_arrays(samples) | (_in_order(live, inputs, eager) if live.orders else {})
+    return _Ran(case, arrays, samples, substitute, seen)
+
+
+def _as_arrays(samples: Mapping[str, Sample]) -> Arrays:
+    arrays: Arrays = {}
     for name, one in samples.items():
         if not evidence.is_exact(str(one.eager.dtype)):
             arrays[f"oracle/{name}"] = one.oracle
         arrays |= {f"perturbed/{name}/{number}": run for number, run in enumerate(one.perturbed)}
         if one.undetermined is not None and one.undetermined.any():
             arrays[f"undetermined/{name}"] = one.undetermined
-    return _Ran(case, arrays, samples, substitute, seen)
+    return arrays
 
 
 def _samples(live: Live, case: Case, inputs: Mapping[str, torch.Tensor], eager: Arrays, oracle: Arrays) -> dict[str, Sample]:
@@ -245,6 +258,25 @@ def _in_float64(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -
         outcome = float64.compute(lambda: live.call(inputs), choices)
     replayed = _arrays(outcome.value)
     return {name: replayed[name] if name in replayed and replayed[name].shape == value.shape else value for name, value in eager.items()}
+
+
+def _in_order(live: Live, inputs: Mapping[str, torch.Tensor], eager: Arrays) -> Arrays:
+    """Runs eager, and the oracle with its choices, with equal values taken in their order; nothing where that changes no output."""
+    with ties.InOrder():
+        _, tied = runs.outputs(live, inputs, seed=4)
+    if all(runs.equal(tied[name], value) for name, value in eager.items()):
+        return {}
+    with ties.InOrder(), state.preserved(live.module):
+        _, choices = float64.record_choices(lambda: live.call(inputs))
+    oracle: Arrays = {}
+    with contextlib.suppress(Exception), state.preserved(live.module):
+        oracle = _arrays(float64.compute(lambda: live.call(inputs), choices).value)
+    arrays = {f"{gaps.TIED}eager/{name}": value for name, value in tied.items()}
+    for name, value in tied.items():
+        if not evidence.is_exact(str(value.dtype)):
+            true = oracle.get(name, value)
+            arrays[f"{gaps.TIED}oracle/{name}"] = true if true.shape == value.shape else value
+    return arrays
 
 
 def _arrays(result: Any) -> Arrays:

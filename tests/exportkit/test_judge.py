@@ -88,3 +88,36 @@ def test_an_export_that_ends_before_eager_does_is_told_and_fails_where_more_was_
     report = judge.judge(lambda inputs: [2 * inputs["x"]], artifact, net, "fake", "cpu", trial)
     assert report.outcome == outcome
     assert [finding.code for finding in report.findings] == ["dimension-narrowed"]
+
+
+EQUAL = np.float32([1, 1, 0, 1])
+
+
+def places(x):
+    return np.argsort(-x, kind="stable")
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (lambda x: places(x)[::-1].copy(), "passed"),  # as eager does
+        (places, "passed with warnings"),
+        (lambda x: np.r_[places(x)[:2], places(x)[::-1][2:]], "failed"),  # some of one, some of the other
+        (lambda x: np.zeros(len(x), int), "failed"),
+    ],
+)
+def test_equal_values_may_come_in_their_order_where_torch_leaves_it_open(tmp_path, answer, outcome):
+    x, y = TensorSpec("x", "float32", (4,)), TensorSpec("y", "int64", (4,))
+    tree = {"dict": {"args": {"tuple": [{"leaf": "x"}]}, "kwargs": {"dict": {}}}}
+    cases = tuple(Case(name, {}, "like", "inside", place) for place, name in enumerate(("example", "like-0", "like-1")))
+    samples = []
+    for case in cases:
+        value = np.roll(EQUAL, case.seed)
+        arrays = {"input/x": value, "eager/y": places(value)[::-1], "tied/eager/y": places(value)}
+        golden.write(tmp_path / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in arrays.items()})
+        samples.append(Sample(case.name, arrays["eager/y"], arrays["eager/y"], ()))
+    trial = Trial(tmp_path, cases, {"y": evidence.weigh(samples, "int64")})
+    known = Network("net", (x,), tree, Source("net.py", "model", "", ""), (), (y,), {"leaf": "y"})
+    report = judge.judge(lambda inputs: [answer(inputs["x"])], ARTIFACT, known, "fake", "cpu", trial)
+    assert report.outcome == outcome
+    assert ("ties" in {one.code for one in report.findings}) == (outcome == "passed with warnings")
