@@ -140,6 +140,9 @@ class Calls:
             "aten::cat": lambda _, given: f"lists.cat({', '.join(given)})",
             "aten::tensor": lambda _, given: f"lists.to_tensor({given[0]}, {self._code(given[1], 'ScalarType')})",
             "aten::item": lambda _, given: f"scalars.item({given[0]})",
+            "aten::where": lambda _, given: (
+                f"torch.where({', '.join(given)})"
+            ),  # a condition of uint8 needs patches, which aten's is beyond
             "aten::cdist": self._cdist,
             "aten::select": self._select,
             "aten::slice": self._slice,

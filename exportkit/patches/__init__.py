@@ -7,6 +7,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from torch.jit._builtins import _register_builtin
 from torch.nn.modules import transformer
 
 from exportkit.patches import einx, packed, recurrent, spectra
@@ -69,6 +70,25 @@ def _distances_of_any_size() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _byte_conditions() -> Iterator[None]:
+    """Lets `where` choose by uint8, as eager does, and torch.export does not (masks of before torch.bool, as in pytorch-crf)."""
+
+    def method(self: torch.Tensor, condition: torch.Tensor, other: Any) -> torch.Tensor:
+        return _where(condition, self, other)  # type: ignore[no-any-return]
+
+    with mock.patch.object(torch, "where", _where), mock.patch.object(torch.Tensor, "where", method):
+        yield
+
+
+def _where(condition: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    return _WHERE(condition != 0 if condition.dtype == torch.uint8 else condition, *args, **kwargs)
+
+
+_WHERE = torch.where
+_register_builtin(_where, "aten::where")  # a loop that is compiled by itself during a capture calls it, too
+
+
+@contextlib.contextmanager
 def _data_recorded() -> Iterator[None]:
     """Makes reading `tensor.data` an operator: tracers lose the tensor there, and hold its values."""
     own = torch.Tensor.data
@@ -123,6 +143,7 @@ _STAND_INS: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = 
     _data_recorded,
     _distributions_unchecked,
     _distances_of_any_size,
+    _byte_conditions,
     recurrent.whole,
     packed.padded,
     einx.symbolic,

@@ -6,6 +6,7 @@ from torch import nn
 from torch._decomp import decomposition_table
 from torch.export import Dim
 
+from exportkit.control_flow import lift
 from exportkit.patches import as_eager_computes
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # eager's fused path makes one
@@ -101,6 +102,38 @@ def test_distances_of_symbolic_sizes_are_no_branch_on_them():
         inputs = [torch.randn(size, 3) for size in sizes]
         for got, want in zip(program.module()(*inputs), Net()(*inputs), strict=True):
             assert torch.allclose(got, want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:where received a uint8 condition")
+@pytest.mark.parametrize("call", [lambda x, m: torch.where(m, x, -x), lambda x, m: x.where(m, 0.5), lambda _, m: torch.where(m)[0]])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
+def test_where_chooses_by_bytes_as_by_booleans(call, dtype):
+    class Net(nn.Module):
+        def forward(self, x, mask):
+            return call(x, mask)
+
+    x, mask = torch.randn(3, 4), torch.tensor([0, 1, 1, 0]).expand(3, 4).to(dtype)
+    with as_eager_computes():
+        program = torch.export.export(Net(), (x, mask))
+    assert torch.equal(program.module()(x, mask), Net()(x, mask))
+
+
+class Masked(nn.Module):
+    def forward(self, x, mask):
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = torch.where(mask[:, t], h + x[:, t], h)
+        return h
+
+
+@pytest.mark.filterwarnings("ignore:where received a uint8 condition")
+def test_a_lifted_loop_chooses_by_bytes():
+    x, mask = torch.randn(2, 5), torch.randint(0, 2, (2, 5), dtype=torch.uint8)
+    with as_eager_computes():
+        program = torch.export.export(lift(Masked()), (x, mask), dynamic_shapes=({1: Dim.AUTO}, {1: Dim.AUTO}))
+    for size in (5, 9):
+        x, mask = torch.randn(2, size), torch.randint(0, 2, (2, size), dtype=torch.uint8)
+        torch.testing.assert_close(program.module()(x, mask), Masked()(x, mask))
 
 
 def test_torch_is_left_as_it_was():
