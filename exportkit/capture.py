@@ -17,6 +17,8 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from exportkit import baking, diagnosis, patches, reach, state
+from exportkit.control_flow import arithmetic
+from exportkit.control_flow.outline import outlined
 from exportkit.control_flow.select import has_control_flow
 from exportkit.decisions import Decisions, watched
 from exportkit.errors import ExportError
@@ -199,18 +201,19 @@ class Captures:
     def _export(self) -> ExportedProgram | ExportError:
         if isinstance(self.live.module, torch.jit.ScriptModule):
             return ExportError("torch.export does not take a ScriptModule", todo="Give the nn.Module that it was scripted from.")
-        module = self.plain_module()
-        if not has_control_flow(self.live.module):
-            return self._call_export(module)
-        with baking.stopped() as baked:
-            program = self._call_export(module, strict=False)
-        if baked.found and isinstance(program, ExportError) and not isinstance(self._lifting(), ExportError):
-            return program
-        # A program for which a size became a number is one that forward gave in another way, after our stop had failed it.
-        return self._call_export(module) if baked.found or isinstance(program, ExportError) else program
+        with outlined(self.live.module, loops=False):
+            module = self.plain_module()
+            if not has_control_flow(self.live.module):
+                return self._call_export(module)
+            with baking.stopped() as baked:
+                program = self._call_export(module, strict=False)
+            if baked.found and isinstance(program, ExportError) and not isinstance(self._lifting(), ExportError):
+                return program
+            # A program for which a size became a number is one that forward gave in another way, after our stop had failed it.
+            return self._call_export(module) if baked.found or isinstance(program, ExportError) else program
 
     def _lift(self) -> ExportedProgram | ExportError:
-        from exportkit.control_flow import guardless, lifted, outlined, savable
+        from exportkit.control_flow import guardless, lifted
 
         module, refusal = self.live.module, None
         try:
@@ -220,8 +223,7 @@ class Captures:
         with guardless(), outlined(module) as functions:
             if refusal and not functions:
                 return refusal
-            program = self._call_export(module if self._is_plain(bool, int, float) else self._with_results(module, tensors), strict=False)
-        return program if isinstance(program, ExportError) else savable(program)
+            return self._call_export(module if self._is_plain(bool, int, float) else self._with_results(module, tensors), strict=False)
 
     def _call_export(self, module: nn.Module, *, strict: bool = True) -> ExportedProgram | ExportError:
         """Exports a module without dynamo; where that fails, with it if `strict`."""
@@ -238,7 +240,7 @@ class Captures:
                 first = first or error
                 continue
             _strip(program)
-            return program
+            return arithmetic.plain(program)
         assert first is not None
         return first
 

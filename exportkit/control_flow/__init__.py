@@ -4,12 +4,12 @@ import copy
 
 from torch import nn
 
-from exportkit.control_flow.guardless import guardless, savable
+from exportkit.control_flow.guardless import guardless
 from exportkit.control_flow.lift import lift
 from exportkit.control_flow.outline import outlined
 from exportkit.control_flow.select import has_control_flow, modules_to_lift, scripted
 
-__all__ = ["guardless", "has_control_flow", "lift", "lifted", "outlined", "savable", "scripted"]
+__all__ = ["guardless", "has_control_flow", "lift", "lifted", "outlined", "scripted"]
 
 
 def lifted(network: nn.Module) -> nn.Module:

@@ -3,13 +3,11 @@
 import contextlib
 import functools
 import importlib
-import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest import mock
 
 import torch
-from torch.export import ExportedProgram
 from torch.fx.experimental import _config
 from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
@@ -21,40 +19,32 @@ def guardless() -> Iterator[None]:
     - Sizes count as other than 1 only where that is known; torch.export would note "s - 1 >= 2" to know whether `x[1:]` is contiguous.
     - `scan` looks at the first row to learn its shape, and notes that there is one.
     - `cond` sorts the strides of its results, and notes each comparison; ours are contiguous.
+    - A graph is not parted where the gradient is switched off (`torch.no_grad` in a layer): no artifact has one, and torch loses the bodies
+      of loops on the way.
     - `cond` finds no row length in a stride of `Max(1, s + Min(2, s) - 2)`, that of a contiguous tensor whose size may be 0.
     """
     scan = importlib.import_module("torch._higher_order_ops.scan")  # the package holds a function of that name
     order = importlib.import_module("torch._inductor.ir")
     cond = importlib.import_module("torch._higher_order_ops.cond")
+    modes = importlib.import_module("torch._export.passes.replace_set_grad_with_hop_pass")
 
     with (
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         mock.patch.object(scan, "first_slice_copy", _row_like),
         mock.patch.object(order, "get_stride_order", _contiguous_order),
+        mock.patch.object(modes, "replace_set_grad_with_hop_pass", _without_gradient_modes),
         mock.patch.object(cond, "_merge_output", functools.partial(_merged, cond._merge_output)),  # noqa: SLF001 - what `cond` calls
     ):
         yield
 
 
-def savable(program: ExportedProgram) -> ExportedProgram:
-    """Writes sums of sizes as additions: torch traces `sym_sum`, and its archive does not know it."""
-    for part in program.graph_module.modules():
-        if not isinstance(part, torch.fx.GraphModule):
-            continue
-        for node in part.graph.find_nodes(op="call_function", target=torch.sym_sum):
-            with part.graph.inserting_before(node):
-                total = functools.reduce(lambda a, b: _added(part.graph, a, b), node.args[0])
-            node.replace_all_uses_with(total)
-            part.graph.erase_node(node)
-        part.recompile()
-    return program
-
-
-def _added(graph: torch.fx.Graph, a: Any, b: Any) -> torch.fx.Node:
-    node = graph.call_function(operator.add, (a, b))
-    values = [one.meta["val"] if isinstance(one, torch.fx.Node) else one for one in (a, b)]
-    node.meta["val"] = values[0] + values[1]
-    return node
+def _without_gradient_modes(graph: torch.fx.GraphModule, signature: Any) -> tuple[torch.fx.GraphModule, Any]:
+    for part in graph.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.find_nodes(op="call_function", target=torch._C._set_grad_enabled):  # noqa: SLF001 - what is traced
+                part.graph.erase_node(node)
+            part.recompile()
+    return graph, signature
 
 
 def _row_like(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:

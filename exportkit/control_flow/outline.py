@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from exportkit.control_flow import numbers
 from exportkit.control_flow.dialect import functions_of
 from exportkit.control_flow.region import Region
 
@@ -26,17 +27,23 @@ _NUMBERS = itertools.count(1)
 
 
 @contextlib.contextmanager
-def outlined(network: nn.Module) -> Iterator[int]:
-    """Outlines the loops in the functions that a network's modules call, for a block; says in how many functions."""
-    changed = [(function, *new) for function in _functions(network) if (new := _outlined(function)) is not None]
+def outlined(network: nn.Module, *, loops: bool = True) -> Iterator[int]:
+    """Outlines the loops in the functions that a network's modules call, for a block; says how many.
+
+    Args:
+        loops: False leaves loops as they stand, and keeps alone the numbers of sizes symbolic (numbers.py), as is done in any case.
+    """
+    changed = [(function, *new) for function in _functions(network) if (new := _outlined(function, loops=loops)) is not None]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(numbers.symbolic_math())
         for function, code, regions in changed:
             stack.callback(setattr, function, "__code__", function.__code__)  # in place: others hold the function itself
             function.__code__ = code
-            for name, region in regions.items():
-                function.__globals__[name] = region
-                stack.callback(function.__globals__.pop, name)
-        yield len(changed)
+            for name, stand_in in {**numbers.NAMES, **regions}.items():
+                if name not in function.__globals__:
+                    function.__globals__[name] = stand_in
+                    stack.callback(function.__globals__.pop, name)
+        yield sum(len(regions) for _, _, regions in changed)
 
 
 def _functions(network: nn.Module) -> list[Any]:
@@ -45,8 +52,10 @@ def _functions(network: nn.Module) -> list[Any]:
     return list(dict.fromkeys(function for kind in own for function in functions_of(kind) if not function.__closure__))
 
 
-def _outlined(function: Callable[..., Any]) -> tuple[types.CodeType, dict[str, Region]] | None:
-    """Compiles a function anew, its loops outlined; None where it has none that can be."""
+def _outlined(function: Callable[..., Any], *, loops: bool) -> tuple[types.CodeType, dict[str, Region]] | None:
+    """Compiles a function anew, its loops outlined and its numbers symbolic; None where nothing changes."""
+    if not loops and not {"int", "float"} & set(function.__code__.co_names):
+        return None
     try:
         found, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(found)))
@@ -58,8 +67,9 @@ def _outlined(function: Callable[..., Any]) -> tuple[types.CodeType, dict[str, R
     ast.increment_lineno(tree, first - 1)
     definition.decorator_list = []
     outliner = _Outliner(function, definition, first)
-    definition.body = outliner.block(definition.body, [])
-    if not outliner.regions:
+    if loops:
+        definition.body = outliner.block(definition.body, [])
+    if not numbers.rewritten(definition) and not outliner.regions:
         return None
     code = compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec", dont_inherit=True)
     return next(one for one in code.co_consts if isinstance(one, types.CodeType)), outliner.regions

@@ -173,8 +173,8 @@ def convert(value: Any, kind: str) -> Any:
         if target is bool:
             return plain if plain.dtype == torch.bool else plain != 0
         return plain if plain.dtype == DTYPES[target] else plain.to(DTYPES[target])
-    if isinstance(value, torch.SymInt):
-        return {int: lambda: value, float: lambda: torch.sym_float(value), bool: lambda: ne(value, 0)}[target]()
+    if isinstance(value, torch.SymInt | torch.SymFloat):
+        return {int: torch.sym_int, float: torch.sym_float, bool: lambda number: ne(number, 0)}[target](value)
     return target(value)
 
 

@@ -1,6 +1,7 @@
 """Stand-ins for what torch and einx offer while a network is captured, where exporters record something else than eager computes."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -66,6 +67,22 @@ def _distances_of_any_size() -> Iterator[None]:
         return own(x1, x2, p, compute_mode)
 
     with mock.patch.object(torch, "cdist", cdist):
+        yield
+
+
+@contextlib.contextmanager
+def _triangles_of_any_size() -> Iterator[None]:
+    """Finds the places of a triangle of symbolic size in a mask: torch's own functions take numbers alone, which bakes."""
+
+    def stand_in(own: Any, part: Any, row: Any, col: Any, offset: Any = 0, *, dtype: Any = torch.long, **options: Any) -> torch.Tensor:
+        if not any(isinstance(one, torch.SymInt) for one in (row, col, offset)):
+            return own(row, col, offset, dtype=dtype, **options)  # type: ignore[no-any-return]
+        mask = torch.ones(row, col, dtype=torch.bool, device=options.get("device"))
+        return part(mask, offset).nonzero().T.contiguous().to(dtype)  # type: ignore[no-any-return]
+
+    lower = functools.partial(stand_in, torch.tril_indices, torch.tril)
+    upper = functools.partial(stand_in, torch.triu_indices, torch.triu)
+    with mock.patch.object(torch, "tril_indices", lower), mock.patch.object(torch, "triu_indices", upper):
         yield
 
 
@@ -143,6 +160,7 @@ _STAND_INS: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = 
     _data_recorded,
     _distributions_unchecked,
     _distances_of_any_size,
+    _triangles_of_any_size,
     _byte_conditions,
     recurrent.whole,
     packed.padded,

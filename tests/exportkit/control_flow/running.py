@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from exportkit.control_flow import guardless, savable
+from exportkit.control_flow import arithmetic, guardless
 from exportkit.control_flow.scalars import as_tensor, is_number
 from exportkit.formats.onnx import _one_version, warm
 
@@ -25,7 +25,7 @@ def exported(module, inputs, shapes):
     if isinstance(module, Numbered):
         shapes = (shapes,)  # forward takes them as one tuple
     with guardless(), torch.no_grad():
-        return savable(torch.export.export(module, inputs, dynamic_shapes=shapes))
+        return arithmetic.plain(torch.export.export(module, inputs, dynamic_shapes=shapes))
 
 
 class Session:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.export import Dim
 
 from exportkit.control_flow import guardless, outlined
@@ -27,6 +28,28 @@ def test_the_loop_alone_is_lifted(kind):
         with torch.no_grad():
             for got, want in zip(program.module(check_guards=False)(x), network(x), strict=True):
                 torch.testing.assert_close(got, want)
+
+
+class Rotary(nn.Module):
+    """Switches the gradient off for a part, as the embeddings of positions of many libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = unscriptable.Scans(), unscriptable.Scans()
+
+    def forward(self, x):
+        x = self.before(x)
+        with torch.no_grad():
+            places = torch.arange(x.shape[1]).unsqueeze(-1) * 0.1
+        return self.after(x + places)
+
+
+def test_a_layer_that_switches_the_gradient_off_loses_no_loop():
+    network = Rotary().eval()
+    with guardless(), outlined(network):
+        program = torch.export.export(network, (torch.randn(2, 5, 3),), dynamic_shapes=({1: Dim.AUTO},), strict=False)
+    x = torch.randn(2, 9, 3)
+    torch.testing.assert_close(program.module(check_guards=False)(x), network(x))
 
 
 def test_functions_are_left_as_they_were():

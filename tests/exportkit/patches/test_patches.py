@@ -104,6 +104,22 @@ def test_distances_of_symbolic_sizes_are_no_branch_on_them():
             assert torch.allclose(got, want, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("offset", [0, 1, -2])
+def test_the_places_of_a_triangle_are_those_of_its_own_size(offset):
+    class Net(nn.Module):
+        def forward(self, x):
+            rows, columns = torch.triu_indices(x.shape[1], x.shape[1], offset)
+            return x[:, rows] * x[:, columns], torch.tril_indices(x.shape[1], 7, offset, dtype=torch.int32)
+
+    with as_eager_computes():
+        program = torch.export.export(Net(), (torch.randn(2, 5),), dynamic_shapes=({1: Dim.DYNAMIC},))
+    for size in (5, 8, 3):
+        x = torch.randn(2, size)
+        for got, want in zip(program.module()(x), Net()(x), strict=True):
+            assert got.dtype == want.dtype
+            assert torch.equal(got, want)
+
+
 @pytest.mark.filterwarnings("ignore:where received a uint8 condition")
 @pytest.mark.parametrize("call", [lambda x, m: torch.where(m, x, -x), lambda x, m: x.where(m, 0.5), lambda _, m: torch.where(m)[0]])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
