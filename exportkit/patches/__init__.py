@@ -87,6 +87,23 @@ def _triangles_of_any_size() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _steps_of_any_number() -> Iterator[None]:
+    """Computes `linspace` of a symbolic number of steps from `arange`, as torch does; so the grids of affine_grid, too."""
+    own = torch.linspace
+
+    def linspace(start: Any, end: Any, steps: Any, *, dtype: torch.dtype | None = None, **options: Any) -> torch.Tensor:
+        if not isinstance(steps, torch.SymInt) or isinstance(start, torch.Tensor) or isinstance(end, torch.Tensor):
+            return own(start, end, steps, dtype=dtype, **options)
+        dtype = dtype or torch.get_default_dtype()
+        places = torch.arange(steps, device=options.get("device")).to(dtype)  # type: ignore[call-overload]
+        step = (end - start) / torch.sym_max(steps - 1, 1)
+        return torch.where(places < steps // 2, start + step * places, end - step * (steps - 1 - places))
+
+    with mock.patch.object(torch, "linspace", linspace):
+        yield
+
+
+@contextlib.contextmanager
 def _byte_conditions() -> Iterator[None]:
     """Lets `where` choose by uint8, as eager does, and torch.export does not (masks of before torch.bool, as in pytorch-crf)."""
 
@@ -161,6 +178,7 @@ _STAND_INS: tuple[Callable[[], contextlib.AbstractContextManager[None]], ...] = 
     _distributions_unchecked,
     _distances_of_any_size,
     _triangles_of_any_size,
+    _steps_of_any_number,
     _byte_conditions,
     recurrent.whole,
     packed.padded,

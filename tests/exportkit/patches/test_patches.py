@@ -120,6 +120,23 @@ def test_the_places_of_a_triangle_are_those_of_its_own_size(offset):
             assert torch.equal(got, want)
 
 
+def test_steps_are_as_many_as_the_size():
+    class Net(nn.Module):
+        def forward(self, x):
+            theta = torch.tensor([[[1.0, 0.1, 0.2], [0.0, 0.9, -0.1]]]).expand(x.shape[0], 2, 3)
+            grids = [nn.functional.affine_grid(theta, [*x.shape], align_corners=corners) for corners in (True, False)]
+            return torch.linspace(-1, 1, x.shape[2]), torch.linspace(3, 0.5, steps=x.shape[3] - 1, dtype=torch.float64), *grids
+
+    with as_eager_computes():
+        program = torch.export.export(
+            Net(), (torch.randn(2, 1, 5, 6),), dynamic_shapes=({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},), strict=False
+        )
+    for sizes in ((5, 6), (8, 9), (9, 4)):
+        x = torch.randn(3, 1, *sizes)
+        for got, want in zip(program.module()(x), Net()(x), strict=True):
+            torch.testing.assert_close(got, want)
+
+
 @pytest.mark.filterwarnings("ignore:where received a uint8 condition")
 @pytest.mark.parametrize("call", [lambda x, m: torch.where(m, x, -x), lambda x, m: x.where(m, 0.5), lambda _, m: torch.where(m)[0]])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
