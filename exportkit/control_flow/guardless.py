@@ -21,21 +21,47 @@ def guardless() -> Iterator[None]:
     - `cond` sorts the strides of its results, and notes each comparison; ours are contiguous.
     - A graph is not parted where the gradient is switched off (`torch.no_grad` in a layer): no artifact has one, and torch loses the bodies
       of loops on the way.
+    - Operands of `cond` that decompositions turn into numbers (the width of an LSTM) go into its branches: torch names operands.
     - `cond` finds no row length in a stride of `Max(1, s + Min(2, s) - 2)`, that of a contiguous tensor whose size may be 0.
     """
     scan = importlib.import_module("torch._higher_order_ops.scan")  # the package holds a function of that name
     order = importlib.import_module("torch._inductor.ir")
     cond = importlib.import_module("torch._higher_order_ops.cond")
+    naming = importlib.import_module("torch._export.utils")
     modes = importlib.import_module("torch._export.passes.replace_set_grad_with_hop_pass")
 
     with (
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         mock.patch.object(scan, "first_slice_copy", _row_like),
         mock.patch.object(order, "get_stride_order", _contiguous_order),
+        mock.patch.object(naming, "_name_hoo_subgraph_placeholders", functools.partial(_named, naming._name_hoo_subgraph_placeholders)),  # noqa: SLF001
         mock.patch.object(modes, "replace_set_grad_with_hop_pass", _without_gradient_modes),
         mock.patch.object(cond, "_merge_output", functools.partial(_merged, cond._merge_output)),  # noqa: SLF001 - what `cond` calls
     ):
         yield
+
+
+def _named(name: Any, graph: torch.fx.GraphModule) -> None:
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.higher_order.cond):
+        predicate, *branches, operands = node.args
+        numbers = {place: one for place, one in enumerate(operands) if not isinstance(one, torch.fx.Node)}
+        for branch in branches if numbers else ():
+            part = getattr(graph, branch.target).graph
+            inputs = part.find_nodes(op="placeholder")
+            for place, number in numbers.items():
+                _write_out(inputs[place], number)
+        node.args = (predicate, *branches, tuple(one for place, one in enumerate(operands) if place not in numbers))
+    name(graph)
+
+
+def _write_out(node: torch.fx.Node, number: Any) -> None:
+    def swapped(one: torch.fx.Node) -> Any:
+        return number if one is node else one
+
+    for user in list(node.users):
+        given: Any = torch.fx.node.map_arg((user.args, user.kwargs), swapped)
+        user.args, user.kwargs = given
+    node.graph.erase_node(node)
 
 
 def _without_gradient_modes(graph: torch.fx.GraphModule, signature: Any) -> tuple[torch.fx.GraphModule, Any]:
