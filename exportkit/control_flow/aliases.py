@@ -109,7 +109,8 @@ class Aliases:
     def _note_outputs(self, node: Node, around: tuple[Block, ...]) -> None:
         for name in node.outputs:
             self.home[name], self.made[name] = around, node
-        if node.kind.startswith("aten::") and node.operator in VIEWS and self.graph.types[node.outputs[0]] == "Tensor":
+        seen = node.kind == "lift::at" or (node.kind.startswith("aten::") and node.operator in VIEWS)
+        if seen and self.graph.types[node.outputs[0]] == "Tensor":
             self.views[node.outputs[0]] = node
         elif node.kind == "prim::unchecked_cast" or (self.is_write(node) and node.outputs and node.operator != "pop"):
             self.same[node.outputs[0]] = node.inputs[0]

@@ -23,7 +23,7 @@ _OPERATORS = {
     "aten::remainder": "%",
     "aten::pow": "**",
 }
-_NAMED = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "//": "floordiv", "%": "mod", "**": "power"}
+_NAMED = {"+": "add", "-": "sub", "*": "mul", "/": "truediv", "//": "floordiv", "%": "mod"}
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 _FUNCTIONS = ("abs", "round", "floor", "ceil", "trunc", "sqrt", "exp", "log", "sin", "cos", "tan", "tanh")  # of Python numbers
 _LOGIC = {"aten::__and__": "and", "aten::__or__": "or", "aten::__xor__": "xor"}
@@ -63,7 +63,7 @@ class Names:
         self.facts = facts
         self.objects: dict[str, Any] = {}  # what cannot be written as a literal: devices, lists of tensors
         self._names: dict[str, str] = {}
-        self._taken = {"self", "torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "structure", *keyword.kwlist}
+        self._taken = {"self", "torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "places", "structure", *keyword.kwlist}
 
     def of(self, value: str) -> str:
         """Returns the expression that stands for a value."""
@@ -148,7 +148,11 @@ class Calls:
             "aten::slice": self._slice,
             "aten::index_put": self._index_put,
             "lift::element": self._element,
+            "aten::__lshift__": self._shift,
             "lift::put": self._put,
+            "lift::whole": lambda _, given: f"places.whole({given[0]})",
+            "lift::through": lambda node, given: f"places.through({given[0]}, {given[1]}, {node.value!r}, {', '.join(given[2:])})",
+            "lift::at": lambda _, given: f"places.at({given[0]}, {given[1]})",
         }
         for name in ("append", "insert", "reverse", "extend", "pop", "clear", "set_item"):
             self._rules[f"lift::{name}"] = lambda node, given: f"lists.{node.operator}({', '.join(given)})"
@@ -172,6 +176,8 @@ class Calls:
         if node.operator in _COMPARISONS and node.kind.startswith("aten::") and not any(self._is_value(name) for name in node.inputs[:2]):
             left, right = self._codes(node, given)
             return f"scalars.{node.operator}({left}, {right})"
+        if numbers and node.kind == "aten::log" and len(given) > 1:
+            return f"scalars.logarithm({', '.join(given)})"
         if numbers and len(given) == 1 and node.operator in _FUNCTIONS:
             return f"scalars.function({node.operator!r}, {given[0]})"
         if numbers and node.kind in _LOGIC:
@@ -195,9 +201,17 @@ class Calls:
         return self._kind(node.outputs[0]) in _NUMBERS
 
     def _number(self, sign: str, node: Node, given: list[str]) -> str:
+        if sign == "**":
+            known = ", nonnegative=True" if self.facts.is_nonnegative(node.inputs[1]) else ""
+            return f"scalars.power({given[0]}, {given[1]}{known})"
         if all(map(self.facts.is_plain, node.inputs)):
             return f"{given[0]} {sign} {given[1]}"
         return f"scalars.{_NAMED[sign]}({given[0]}, {given[1]})"
+
+    def _shift(self, node: Node, given: list[str]) -> str:
+        if self._is_value(node.inputs[0]):
+            return self._call(node, given)
+        return given[0] if given[1] == "0" else f"scalars.shift({', '.join(given)})"
 
     def _codes(self, node: Node, given: list[str]) -> list[str]:
         """Writes the two sides of a comparison; a number that stands for an element type by torch's name of it."""
@@ -247,8 +261,13 @@ class Calls:
         return f"indexing.masked_put({', '.join(given)})"
 
     def _put(self, node: Node, given: list[str]) -> str:
-        rest, names, steps = given[2:], node.inputs[2:], []
+        rest, names = given[2:], node.inputs[2:]
+        steps: list[str] = []
         for operator, number in node.value:
+            if any(step.startswith("('at'") for step in steps):  # what follows moves the place, whatever is known of indices
+                steps.append(_tuple([repr(operator), *rest[:number]]))
+                rest, names = rest[number:], names[number:]
+                continue
             width = self.facts.width(names[1], names[2]) if operator == "slice" and rest[3] == "1" else None
             if width is not None and not self.facts.is_plain(names[1]):
                 known = ", True" if self.facts.is_nonnegative(names[1]) else ", False"

@@ -9,6 +9,7 @@ import torch
 from exportkit.control_flow import lists, scalars
 from exportkit.control_flow.indexing import put
 from exportkit.control_flow.lists import Buffer, Probe, Rows, Tally
+from exportkit.control_flow.places import Place, as_matched
 from exportkit.control_flow.scalars import as_size, as_tensor
 from exportkit.control_flow.structure import ShapeError, as_carried, match, unrecorded
 from exportkit.errors import ExportError
@@ -125,6 +126,8 @@ def entered(value: Any, one: Carried) -> Any:
 
 def left(old: Any, new: Any, one: Carried) -> Any:
     """Returns what the body gives for a value as the loop carries it."""
+    if isinstance(old, Place):
+        return as_matched(new, old)
     if one.mode != "lengthened":
         return as_carried(new)
     added = new.movedim(one.dim, 0).to(old.room.dtype)
@@ -153,7 +156,9 @@ def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: A
         return _with_length(value, new, one, most)
     if isinstance(entry, Probe):
         return _room_for(entry.element, most, appends)
-    return match(as_carried(value), as_carried(new), one.name)
+    with unrecorded():  # a size that only the step knows
+        new = as_carried(new)
+    return match(as_carried(value), new, one.name)
 
 
 def has_room(value: Any) -> bool:

@@ -8,32 +8,43 @@ import ast
 import copy
 import functools
 import inspect
+import itertools
 import linecache
 import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 
+_NUMBERS = itertools.count(1)
 _HELPERS = 8  # functions that call functions: followed so deep
 _CASTS = ("bool", "bfloat16")  # methods of a tensor that TorchScript does not know; of the other types it does
+_ROUNDED = ("math.ceil", "math.floor", "int")
+_PADS = ("F.pad", "nn.functional.pad", "torch.nn.functional.pad")
 Function = Callable[..., Any]
+Place = tuple[int, int]  # a line, and a column in bytes
+Replacement = tuple[Place, Place, str]
 
 
-def functions_of(kind: type, method: str = "forward") -> list[Function]:
-    """Lists a class's forward, or another method, and what it calls, as far as names tell, but none of torch's own."""
+def functions_of(kind: type | None, method: str | Function = "forward") -> list[Function]:
+    """Lists a class's forward, another method or a function, and what it calls, as far as names tell, but none of torch's own.
+
+    Static methods are among them, and the forward of a torch.autograd.Function that is applied.
+    """
     seen: dict[Function, None] = {}
-    waiting: list[tuple[Any, int]] = [(getattr(kind, method, None), 0)]
+    waiting: list[tuple[Any, int]] = [(getattr(kind, method, None) if isinstance(method, str) else method, 0)]
     while waiting:
         function, depth = waiting.pop()
         function = inspect.unwrap(function) if callable(function) else function
         if not inspect.isfunction(function) or function in seen or depth > _HELPERS or str(function.__module__).startswith("torch."):
             continue
         seen[function] = None
-        for name in [*function.__code__.co_names, *function.__code__.co_freevars]:
-            found = (getattr(kind, name, None), function.__globals__.get(name))
+        names = [*function.__code__.co_names, *function.__code__.co_freevars]
+        for name in names:
+            found = (getattr(kind, name, None), *_named(function.__globals__.get(name), names))
             waiting += [(one, depth + 1) for one in found if inspect.isfunction(one)]
     return list(seen)
 
@@ -41,7 +52,7 @@ def functions_of(kind: type, method: str = "forward") -> list[Function]:
 @functools.cache
 def has_untyped_none(kind: type) -> bool:
     """Says whether forward, or a method that it calls, has an input `name=None` without a type."""
-    return any(_untyped_nones(tree) for function in functions_of(kind) if _is_method(kind, function) and (tree := _tree(function)))
+    return any(untyped_nones(tree) for function in functions_of(kind) if _is_method(kind, function) and (tree := _tree(function)))
 
 
 def _tree(function: Function) -> ast.FunctionDef | None:
@@ -52,7 +63,7 @@ def _tree(function: Function) -> ast.FunctionDef | None:
     return tree.body[0] if isinstance(tree.body[0], ast.FunctionDef) else None
 
 
-def _untyped_nones(function: ast.FunctionDef) -> list[ast.arg]:
+def untyped_nones(function: ast.FunctionDef) -> list[ast.arg]:
     """Lists the inputs `name=None`; none where a comment gives the types."""
     arguments = function.args
     if function.type_comment or any(one.type_comment for one in arguments.args):
@@ -64,13 +75,40 @@ def _untyped_nones(function: ast.FunctionDef) -> list[ast.arg]:
     return [one for one, value in pairs if isinstance(value, ast.Constant) and value.value is None and one.annotation is None]
 
 
-def widened(module: nn.Module) -> nn.Module:
-    """Copies a module and its children, and no weights; their methods are the same, in TorchScript's words."""
+def _named(value: Any, names: Iterable[str]) -> Iterator[Any]:
+    """Yields the functions that a global stands for: itself, static methods of a class, what a torch.autograd.Function applies."""
+    yield value
+    if inspect.ismethod(value) and value.__name__ == "apply" and is_autograd(value.__self__):
+        yield value.__self__.forward
+    if isinstance(value, type):
+        yield from (getattr(value, name) for name in names if isinstance(inspect.getattr_static(value, name, None), staticmethod))
+        if is_autograd(value) and "apply" in names:
+            yield value.forward
+
+
+def is_autograd(value: Any) -> TypeGuard[type[torch.autograd.Function]]:
+    return isinstance(value, type) and issubclass(value, torch.autograd.Function)
+
+
+def writes(node: ast.AST) -> bool:
+    """Says whether a node may write into a tensor: `x.add_(y)`, `x[0] = y`, `x[0] += y`."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return node.func.attr.endswith("_") and not node.func.attr.startswith("_")
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AugAssign) else []
+    return any(isinstance(one, ast.Subscript) for one in targets)
+
+
+def widened(module: nn.Module, *, lifting: bool = False) -> nn.Module:
+    """Copies a module and its children, and no weights; their methods are the same, in TorchScript's words.
+
+    Args:
+        lifting: the graph alone is read: `math.log2`, of which TorchScript's own way is not exact, may be written as what stands for it.
+    """
     clone = copy.copy(module)
-    clone._modules = {name: widened(part) if part is not None else None for name, part in module._modules.items()}  # noqa: SLF001
+    clone._modules = {name: widened(part, lifting=lifting) if part is not None else None for name, part in module._modules.items()}  # noqa: SLF001
     kind = type(module)
     methods = {function.__name__: function for function in functions_of(kind) if _is_method(kind, function)}
-    changed = {name: new for name, function in methods.items() if (new := _rewritten(function)) is not None}
+    changed = {name: new for name, function in methods.items() if (new := _rewritten(function, lifting=lifting)) is not None}
     if changed:
         clone.__class__ = type(kind.__name__, (kind,), {**changed, "__module__": kind.__module__})
     return clone
@@ -80,7 +118,7 @@ def _is_method(kind: type, function: Function) -> bool:
     return inspect.unwrap(getattr(kind, function.__name__, None) or function) is function and hasattr(kind, function.__name__)
 
 
-def _rewritten(function: Function) -> Function | None:
+def _rewritten(function: Function, *, lifting: bool) -> Function | None:
     """Compiles a function anew in TorchScript's words, each of its lines at its old number; None where nothing changes."""
     if function.__closure__:
         return None
@@ -89,35 +127,40 @@ def _rewritten(function: Function) -> Function | None:
     except (OSError, TypeError):
         return None
     source = textwrap.dedent("".join(lines))
-    changed = _reworded(source)
+    changed = reworded(source, replacements(ast.parse(source, type_comments=True), lifting=lifting))
     if changed == source:
         return None
-    file = f"<widened {id(function)}>/{Path(inspect.getsourcefile(function) or '').name}"
-    text = "\n" * (first - 1) + changed
+    return compiled(function, "\n" * (first - 1) + changed, function.__globals__)
+
+
+def compiled(function: Function, text: str, space: dict[str, Any]) -> Function:
+    """Compiles a function anew from other source, with other globals."""
+    file = f"<widened {next(_NUMBERS)}>/{Path(inspect.getsourcefile(function) or '').name}"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)  # TorchScript reads the source from there
     code = next(one for one in compile(text, file, "exec", dont_inherit=True).co_consts if isinstance(one, types.CodeType))
-    new = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__)
+    new = types.FunctionType(code, space, function.__name__, function.__defaults__)
     new.__kwdefaults__, new.__annotations__, new.__module__ = function.__kwdefaults__, function.__annotations__, function.__module__
     return new
 
 
-def _reworded(source: str) -> str:
+def reworded(source: str, changes: Iterable[Replacement]) -> str:
+    """Returns source with parts of it replaced, each of its lines at its old number."""
     lines = source.splitlines(keepends=True)
-    for start, end, text in sorted(_replacements(ast.parse(source, type_comments=True)), reverse=True):
+    for start, end, text in sorted(changes, reverse=True):
         (first, left), (last, right) = start, end
         head, tail = lines[first - 1].encode()[:left].decode(), lines[last - 1].encode()[right:].decode()
         lines[first - 1 : last] = [f"{head}{text}{tail}", *["\n"] * (last - first)]
     return "".join(lines)
 
 
-def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """Yields (start, end, new text) of each part to replace, none inside of another; a place is (line, column in bytes)."""
+def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
+    """Yields (start, end, new text) of each part to replace, none inside of another."""
     if isinstance(tree, ast.Raise) and tree.exc is not None:
-        yield *_span(tree), "raise RuntimeError('raised')"
+        yield *span(tree), "raise RuntimeError('raised')"
         return
     if isinstance(tree, ast.Assert) and tree.msg is not None:
-        yield from _replacements(tree.test)
-        yield *_span(tree.msg), "'failed'"
+        yield from replacements(tree.test, lifting=lifting)
+        yield *span(tree.msg), "'failed'"
         return
     if (
         isinstance(tree, ast.Call)
@@ -125,14 +168,50 @@ def _replacements(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, i
         and tree.func.attr in _CASTS
         and not (tree.args or tree.keywords)
     ):
-        line, column = _span(tree.func)[1]
-        yield (line, column - len(tree.func.attr)), _span(tree)[1], f"to(torch.{tree.func.attr})"
+        line, column = span(tree.func)[1]
+        yield (line, column - len(tree.func.attr)), span(tree)[1], f"to(torch.{tree.func.attr})"
     if isinstance(tree, ast.FunctionDef):
-        for one in _untyped_nones(tree):
-            yield _span(one)[1], _span(one)[1], ": Optional[Tensor]"
+        for one in untyped_nones(tree):
+            yield span(one)[1], span(one)[1], ": Optional[Tensor]"
+    if lifting:
+        yield from _of_numbers(tree)
     for child in ast.iter_child_nodes(tree):
-        yield from _replacements(child)
+        yield from replacements(child, lifting=lifting)
 
 
-def _span(node: ast.stmt | ast.expr | ast.arg) -> tuple[tuple[int, int], tuple[int, int]]:
+def _of_numbers(tree: ast.AST) -> Iterator[Replacement]:
+    """Yields what TorchScript lacks of Python's numbers: `math.log2`, and powers that are ints."""
+    if _is_log2(tree):
+        (start, end), (first, last) = span(tree), span(tree.args[0])
+        yield start, first, "math.log("
+        yield last, end, ", 2.0)"
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) in _PADS:
+        fills = [*tree.args[3:4], *(word.value for word in tree.keywords if word.arg == "value")]
+        yield from (one for fill in fills if not (isinstance(fill, ast.Constant) and fill.value is None) for one in _cast(fill, "float"))
+    if isinstance(tree, ast.Slice):  # nothing but ints can be there
+        powers = [one for one in (tree.lower, tree.upper, tree.step) if one is not None and any(map(_is_power, ast.walk(one)))]
+        yield from (one for power in powers for one in _cast(power))
+    if _is_power(tree) and isinstance(tree.left, ast.Constant) and isinstance(tree.left.value, int):
+        rounded = tree.right
+        if isinstance(rounded, ast.Call) and ast.unparse(rounded.func) in _ROUNDED and len(rounded.args) == 1 and _is_log2(rounded.args[0]):
+            end = span(rounded.args[0].args[0])[1]
+            yield end, end, " << 0"  # an int alone can be shifted; and the logarithm of an int is at least 0, the power an int
+            yield from _cast(tree)
+
+
+def _is_log2(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "math.log2" and len(node.args) == 1
+
+
+def _is_power(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
+
+
+def _cast(node: ast.expr, kind: str = "int") -> Iterator[Replacement]:
+    start, end = span(node)
+    yield start, start, f"{kind}("
+    yield end, end, ")"
+
+
+def span(node: ast.stmt | ast.expr | ast.arg) -> tuple[Place, Place]:
     return (node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)

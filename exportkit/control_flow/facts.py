@@ -83,11 +83,12 @@ class Facts:
             return name in self.graph.block.params and self.graph.types[name] != "Tensor"
         if node.kind in _SIZES or (node.kind == "aten::len" and self.graph.types[node.inputs[0]] == "Tensor"):
             return True
-        if node.blocks or node.operator in ("lt", "le", "gt", "ge", "eq", "ne") or node.kind == "aten::len":
+        kinds = ("lt", "le", "gt", "ge", "eq", "ne", "len")
+        if self.graph.types[name] == "float" or node.blocks or node.operator in kinds:
             return False
         return all(self.is_plain(one) for one in node.inputs)
 
-    def is_nonnegative(self, name: str) -> bool:
+    def is_nonnegative(self, name: str) -> bool:  # noqa: PLR0911 - one for each kind of maker
         value = self.constant(name)
         if isinstance(value, int):
             return value >= 0
@@ -98,9 +99,17 @@ class Facts:
             return False
         if node.kind in ("aten::size", "aten::len", "aten::__range_length"):
             return True
+        if node.kind in ("aten::Int", "aten::ceil", "aten::floor"):
+            return self._is_log_of_int(self.made.get(node.inputs[0]))
         if node.kind in ("aten::add", "aten::mul") and self.graph.types[name] == "int":
             return all(map(self.is_nonnegative, node.inputs[:2]))
         return node.kind == "aten::__derive_index" and all(map(self.is_nonnegative, node.inputs))
+
+    def _is_log_of_int(self, node: Node | None) -> bool:
+        """Says whether a number is the logarithm of an int, which is 1 at least where it has one, to the base of 2 (dialect.py)."""
+        if node is None or node.kind != "aten::log" or len(node.inputs) == 1:
+            return False
+        return self.graph.types[node.inputs[0]] == "int" and self.constant(node.inputs[1]) == 2.0  # noqa: PLR2004
 
     def _note_counters(self, loop: Node) -> None:
         """Notes the step of a loop, and carried ints that start from 0 or above and only grow."""

@@ -80,16 +80,17 @@ def _row_like(rows: torch.Tensor, dim: int = 0) -> torch.Tensor:
 
 
 def _merged(merge: Any, a: Any, b: Any, mode: Any) -> Any:
-    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or not _of_one_size(a, b):
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or (a.dtype, a.dim()) != (b.dtype, b.dim()):
         return merge(a, b, mode)
+    sizes = [x if _is_same(x, y) else _any_size(mode.shape_env) for x, y in zip(a.shape, b.shape, strict=True)]
     with mode:
-        return torch.empty(a.shape, dtype=a.dtype, device=a.device)
+        return torch.empty(sizes, dtype=a.dtype, device=a.device)
 
 
-def _of_one_size(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Says whether two tensors' sizes are the same expressions of the inputs' sizes."""
-    pairs = list(zip(a.shape, b.shape, strict=False))
-    return a.dtype == b.dtype and a.dim() == b.dim() and all(_is_same(x, y) for x, y in pairs)
+def _any_size(shapes: Any) -> Any:
+    size = shapes.create_unbacked_symint()
+    torch._check(size >= 0)  # noqa: SLF001 - torch's own way to tell the exporter
+    return size
 
 
 def _is_same(x: Any, y: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from exportkit.control_flow import places
 from exportkit.control_flow.scalars import as_size, as_tensor, beside, is_tensor, same_shape, same_sizes
 from exportkit.errors import ExportError
 
@@ -96,11 +97,16 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor: 
         return _put_element(base, steps, value)
     step, rest = steps[0], steps[1:]
     name, arguments = step[0], step[1:]
+    if name == "at":
+        place = arguments[0]
+        for view, *others in rest:
+            place = places.through(base, place, view, *others)
+        return places.put(base, place, value)
     if name == "select":
         return _put_row(base, arguments, rest, value)
     if name == "window":
-        places = _place(base, *arguments[:2]) + torch.arange(arguments[2])
-        return base.index_copy(arguments[0], places, put(base.index_select(arguments[0], places), rest, value))
+        index = _place(base, *arguments[:2]) + torch.arange(arguments[2])
+        return base.index_copy(arguments[0], index, put(base.index_select(arguments[0], index), rest, value))
     if name == "slice" and (is_tensor(arguments[1]) or is_tensor(arguments[2])):
         return _put_cut(base, arguments, rest, value)
     if name in ("slice", "narrow"):

@@ -5,16 +5,18 @@ import functools
 import itertools
 import linecache
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from exportkit.control_flow import branches, indexing, lists, loops, scalars, structure
+from exportkit.control_flow import branches, indexing, lists, loops, places, scalars, structure
+from exportkit.control_flow.carried_views import compose, place_views
 from exportkit.control_flow.emit import Source, emit
-from exportkit.control_flow.graph import read
-from exportkit.control_flow.mutation import functionalise
+from exportkit.control_flow.graph import Graph, read
+from exportkit.control_flow.mutation import Effects, functionalise
+from exportkit.control_flow.scalars import is_tensor
 from exportkit.control_flow.select import scripted
 from exportkit.control_flow.slices import without_lists_of_slices
 from exportkit.control_flow.tidy import read_sizes, tidy
@@ -23,28 +25,37 @@ from exportkit.errors import ExportError
 _NUMBERS = itertools.count(1)
 
 
-def lift(module: nn.Module) -> nn.Module:
+def lift(module: nn.Module, *, give_written: bool = False) -> nn.Module:
     """Returns a module that computes what `module` does, with its loops and branches as torch's operators for them.
 
     Args:
         module: a ScriptModule, or a module that `torch.jit.script` takes.
+        give_written: of what it writes into its inputs return the last values too: `call` of what is returned puts them there.
 
     Raises:
         ExportError: a construct cannot be lifted; names the user's line.
     """
-    source = scripted(module)
+    source = scripted(module, lifting=True)
     graph = read(source)
     read_sizes(graph)
     without_lists_of_slices(graph)
-    functionalise(graph)
+    place_views(graph)
+    effects = functionalise(graph)
+    if give_written:
+        _check_written(graph, effects)
+        graph.block.outputs += effects.last.values()
+    compose(graph)
     tidy(graph)
-    built = _built(emit(graph))
+    built: Any = _built(emit(graph))
+    places_of = {name: place for place, name in enumerate(graph.block.params)}
+    built.written, built.shown = [places_of[name] for name in effects.last] if give_written else [], effects.shown
+    built.same = [places_of.get(name) for name in effects.same]
     for path in graph.weights.values():
         if path in graph.tensors:
             built.register_buffer(path, graph.tensors[path], persistent=False)
         else:
             _register(built, path, _attribute(source, path))
-    return built.eval()
+    return built.eval()  # type: ignore[no-any-return]
 
 
 def _built(source: Source) -> nn.Module:
@@ -52,7 +63,7 @@ def _built(source: Source) -> nn.Module:
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # so that a traceback shows its lines
     space = {
         "torch": torch, "aten": torch.ops.aten, "scalars": scalars, "indexing": indexing, "lists": lists, "branches": branches,
-        "loops": loops, "structure": structure, **source.objects,
+        "loops": loops, "places": places, "structure": structure, **source.objects,
     }  # fmt: skip
     exec(compile(source.text, file, "exec"), space)  # noqa: S102 - of our own making
     forward = space["forward"]
@@ -62,9 +73,36 @@ def _built(source: Source) -> nn.Module:
             return forward(self, *args, **kwargs)
 
     functools.update_wrapper(told, forward)  # torch.export reads the signature
-    kind = type("Lifted", (nn.Module,), {"forward": told, "lifted_source": source.text})
+    kind = type("Lifted", (nn.Module,), {"forward": told, "call": _call, "shares_written": _shares_written, "lifted_source": source.text})
     built: nn.Module = kind()
     return built
+
+
+def _check_written(graph: Graph, effects: Effects) -> None:
+    for name in effects.last:
+        if graph.types[name] != "Tensor":
+            raise ExportError("changes a list that it was given", todo="Return the list.")
+
+
+def _call(self: Any, inputs: Sequence[Any]) -> Any:
+    """Calls a lifted module as the function that it was: writes into its inputs what it writes, and gives the very inputs that it gives.
+
+    None of those that are written may show the memory of another.
+    """
+    result = self(*inputs)
+    if self.written:
+        result, *last = result
+        for place, value in zip(self.written, last, strict=True):
+            inputs[place].copy_(value)
+    if not isinstance(result, tuple):
+        return result if self.same[0] is None else inputs[self.same[0]]
+    return tuple(one if place is None else inputs[place] for one, place in zip(result, self.same, strict=True))
+
+
+def _shares_written(self: Any, inputs: Sequence[Any]) -> bool:
+    """Says whether an input that is written shows the memory of another."""
+    memories = [one.untyped_storage()._cdata if is_tensor(one) else None for one in inputs]  # noqa: SLF001 - torch has no public way
+    return any(memories.count(memories[place]) > 1 for place in self.written)
 
 
 @contextlib.contextmanager

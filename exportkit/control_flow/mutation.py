@@ -3,6 +3,8 @@
 Afterwards `lift::put` writes into a copy, `lift::append` and its like give a new list, and views are made anew after each write.
 """
 
+from dataclasses import dataclass
+
 from exportkit.control_flow.aliases import LIST_WRITES, Aliases
 from exportkit.control_flow.graph import Block, Graph, Node
 from exportkit.control_flow.sharing import refuse_shared_writes
@@ -11,7 +13,22 @@ from exportkit.errors import ExportError
 _RANDOM = ("normal_", "uniform_", "bernoulli_", "exponential_", "random_", "geometric_", "log_normal_", "cauchy_", "resize_", "set_")
 
 
-def functionalise(graph: Graph) -> None:
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What a graph did besides to compute its results.
+
+    Attributes:
+        last: inputs that it wrote into -> what they hold at the end.
+        same: for each result the input that it is; "" for any other.
+        shown: results that are views of an input.
+    """
+
+    last: dict[str, str]
+    same: list[str]
+    shown: list[str]
+
+
+def functionalise(graph: Graph) -> Effects:
     """Rewrites a graph, in place, into one without writes.
 
     Raises:
@@ -19,7 +36,17 @@ def functionalise(graph: Graph) -> None:
     """
     aliases = Aliases(graph)
     refuse_shared_writes(aliases)
-    _Rewriter(graph, aliases).block(graph.block, {})
+    results = [part for name in graph.block.outputs for part in _parts(aliases, name)]
+    own = [aliases.thing(name) if aliases.thing(name) in graph.block.params else "" for name in results]
+    shown = [name for name, same in zip(results, own, strict=True) if not same and aliases.root(name) in graph.block.params]
+    last: dict[str, str] = {}
+    _Rewriter(graph, aliases).block(graph.block, last)
+    return Effects({name: last[name] for name in graph.block.params if name in last}, own, shown)
+
+
+def _parts(aliases: Aliases, name: str) -> list[str]:
+    maker = aliases.made.get(name)
+    return maker.inputs if maker is not None and maker.kind == "prim::TupleConstruct" else [name]
 
 
 class _Rewriter:

@@ -75,8 +75,17 @@ def _floor_divide(a: Any, b: Any) -> Any:
     return torch.div(a, b, rounding_mode="floor") if is_tensor(a) else a // b
 
 
-def _power(a: Any, b: Any) -> Any:
-    return torch.pow(a.double(), b.double()) if is_tensor(a) and float in (kind_of(a), kind_of(b)) else a**b
+def power(a: Any, b: Any, *, nonnegative: bool = False) -> Any:
+    """Applies `**`: of two ints it is an int where the exponent is known to be no less than 0, else a float."""
+    if not any(is_tensor(one) or isinstance(one, torch.SymInt) for one in (a, b)):
+        return a**b
+    a, b = as_tensor(a), as_tensor(b)
+    return torch.pow(a, b) if nonnegative and kind_of(a) is kind_of(b) is int else torch.pow(a.double(), b.double())
+
+
+def shift(a: Any, b: Any) -> Any:
+    """Applies `a << b` to ints."""
+    return a << b if isinstance(a, int) and isinstance(b, int) else mul(a, power(2, b, nonnegative=True))
 
 
 add = _arithmetic(operator.add)
@@ -85,7 +94,6 @@ mul = _arithmetic(operator.mul)
 truediv = _arithmetic(_divide)
 floordiv = _arithmetic(_floor_divide)
 mod = _arithmetic(operator.mod)
-power = _arithmetic(_power)
 
 
 def neg(value: Any) -> Any:
@@ -100,6 +108,21 @@ def function(name: str, value: Any) -> Any:
         return round(value) if name == "round" else getattr(math, name)(value)
     result = getattr(torch, name)(as_tensor(value).double())
     return result.to(torch.int64) if name in ("floor", "ceil", "round", "trunc") else result
+
+
+def logarithm(value: Any, base: Any) -> Any:
+    """Does what `math.log(value, base)` does; to the base of 2.0, what `math.log2` does, which TorchScript lacks (dialect.py)."""
+    twos = isinstance(base, float) and base == 2.0  # noqa: PLR2004
+    if not any(is_tensor(one) or isinstance(one, torch.SymInt) for one in (value, base)):
+        return math.log2(value) if twos else math.log(value, base)
+    value = as_tensor(value).double()
+    return _log2(value) if twos else torch.log(value) / torch.log(as_tensor(base).double())
+
+
+def _log2(value: torch.Tensor) -> torch.Tensor:
+    """Computes a logarithm that is exact at powers of two from 1 on, as Python's is: the quotient of two logarithms is not."""
+    whole = (value >= torch.pow(2, torch.arange(1, 63))).sum()
+    return whole + torch.log(value / torch.pow(2, whole)) / torch.log(as_tensor(2.0))  # a number would be a float32 in ONNX
 
 
 def _comparison(function: Callable[[Any, Any], Any], relation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

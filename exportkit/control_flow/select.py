@@ -50,7 +50,7 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
     places = _places_of(module)
     if places:
         try:
-            graph = scripted(module)
+            graph = scripted(module, lifting=True)
         except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
             if _has_loop(type(module)):
                 refused.append(_refusal(error, module, name))
@@ -62,19 +62,19 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
         yield from _visit(part, f"{name}.{child}" if name else child, refused)
 
 
-def scripted(module: nn.Module) -> Any:
+def scripted(module: nn.Module, *, lifting: bool = False) -> Any:
     """Scripts a module: as it stands, else in our words for TorchScript; in those first where an input may be None, and no type says so."""
     if isinstance(module, torch.jit.ScriptModule):
         return module
     kinds: set[Any] = {type(part) for part in module.modules()}
     if any(map(has_untyped_none, kinds)):
         with contextlib.suppress(Exception):
-            return torch.jit.script(widened(module))
+            return torch.jit.script(widened(module, lifting=lifting))
     try:
         return torch.jit.script(module)
     except Exception:
         with contextlib.suppress(Exception):
-            return torch.jit.script(widened(module))
+            return torch.jit.script(widened(module, lifting=lifting))
         raise
 
 

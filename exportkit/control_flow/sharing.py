@@ -16,7 +16,7 @@ _CONTAINERS = ("List[", "Tuple[", "Dict[")
 # These read a tensor's shape and type, which no write changes.
 _SHAPES = frozenset({
     "size", "dim", "numel", "dtype", "device", "layout", "len", "zeros_like", "ones_like", "full_like", "empty_like", "rand_like",
-    "randn_like", "new_zeros", "new_ones", "new_full", "new_empty",
+    "randn_like", "new_zeros", "new_ones", "new_full", "new_empty", "whole", "through",
 })  # fmt: skip
 
 
@@ -171,12 +171,16 @@ class _Sharing:
         """Yields (container, what it holds from now on, node)."""
         if node.kind in LIST_WRITES and self.aliases.is_list(node.inputs[0]):
             yield from ((node.inputs[0], name, node) for name in node.inputs[1:] if self._has_memory(name))
-        elif node.outputs and self._is_container(node.outputs[0]) and not node.blocks and node.kind not in _ELEMENTS:
+        elif node.outputs and self._holds_memory(node.outputs[0]) and not node.blocks and node.kind not in _ELEMENTS:
             yield from ((node.outputs[0], name, node) for name in node.inputs if self._has_memory(name))
 
     def _has_memory(self, name: str) -> bool:
         kind = self.aliases.graph.types.get(name, "")
         return "Tensor" in kind or self._is_container(name)
+
+    def _holds_memory(self, name: str) -> bool:
+        kind = self.aliases.graph.types.get(name, "")
+        return self._is_container(name) and ("Tensor" in kind or kind.count("[") > 1)  # a list of numbers holds no tensor
 
     def _is_container(self, name: str) -> bool:
         return self.aliases.graph.types.get(name, "").removeprefix("Optional[").startswith(_CONTAINERS)

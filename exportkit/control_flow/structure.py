@@ -10,6 +10,7 @@ from torch._guards import detect_fake_mode
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from exportkit.control_flow.lists import Buffer, Rows, Tally
+from exportkit.control_flow.places import Place, matched
 from exportkit.control_flow.scalars import as_tensor, is_number, is_tensor, same_sizes
 from exportkit.errors import ExportError
 
@@ -50,6 +51,12 @@ def take_apart(value: Any) -> tuple[Leaves, Build]:  # noqa: PLR0911 - one for e
         return leaves, lambda given: Rows(build(given))
     if isinstance(value, Buffer):
         return [value.room, value.count], lambda given: Buffer(next(given), next(given), value.step, value.spare)
+    if isinstance(value, Place):
+        numbers = value.numbers()
+        varying = [place for place, one in enumerate(numbers) if is_tensor(one) or isinstance(one, torch.SymInt)]
+        return [numbers[place] for place in varying], lambda given: value.of_numbers(
+            [next(given) if place in varying else one for place, one in enumerate(numbers)]
+        )
     if isinstance(value, Tally):
         return [value.count], lambda given: Tally(next(given))
     if isinstance(value, tuple | list):
@@ -133,6 +140,11 @@ def match(old: Any, new: Any, what: str) -> Any:
                 f"the list {what} changes its length in the loop", todo="Append one element in each step, or keep its length as it is."
             )
         return type(old)([match(a, b, what) for a, b in zip(old, new, strict=True)])
+    if isinstance(old, Place) and isinstance(new, Place):
+        place = matched(old, new)
+        if place is None:
+            raise ShapeError(f"{what} changes its rank in the loop", todo="Carry a part with as many axes in each step.")
+        return place
     if not is_tensor(old) or not is_tensor(new):
         return old
     if old.dtype != new.dtype:

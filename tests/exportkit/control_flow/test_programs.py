@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import math
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch.export import Dim
 
 from exportkit.control_flow import lift
+from exportkit.control_flow.scalars import logarithm
 from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
 
 _FILE = Path(__file__).parents[2] / "samples" / "control_flow" / "programs.py"
@@ -33,6 +35,8 @@ IN_ONNX = (
     "WhileAppends",
     "OverlapAdd",
     "NestedAppendUnderIf",
+    "HalvedView",
+    "LogOfSizes",
 )
 
 
@@ -81,6 +85,32 @@ def test_a_lifted_program_is_right_in_onnxruntime(name):
         with torch.no_grad():
             want = network(*(value.clone() for value in inputs))
         assert_same(session(*inputs), want)
+
+
+@pytest.mark.parametrize("length", [5, 6])
+def test_a_view_that_is_no_split_at_a_length_is_refused_there(length):
+    # of 5 rows, eager sees a.view(B, 2, 2, -1) as rows of another width: no part of the tensor, strided along one axis
+    program = PROGRAMS["HalvedView"]
+    made = export_of(program, lift(program.network().eval()))
+    with pytest.raises(Exception, match=r"index|out of"):
+        made.module(check_guards=False)(*program.draw(length))
+    with pytest.raises(Exception, match=r"indices|idx|index"):
+        Session(made)(*program.draw(length))
+
+
+def test_the_logarithm_of_an_int_is_exact_at_powers_of_two_in_every_runtime():
+    class Logs(torch.nn.Module):
+        def forward(self, n):
+            log = logarithm(n, 2.0)
+            return torch.floor(log), torch.ceil(log), log
+
+    program = exported(Logs(), (torch.tensor(5),), ({},))
+    loaded, session = program.module(), Session(program)
+    for n in sorted({max(1, 2**k + more) for k in range(48) for more in (-1, 0, 1)}):
+        want = [float(math.floor(math.log2(n))), float(math.ceil(math.log2(n))), math.log2(n)]
+        for found in (loaded(torch.tensor(n)), session(torch.tensor(n))):
+            assert [float(one) for one in found[:2]] == want[:2], n
+            assert math.isclose(float(found[2]), want[2], rel_tol=1e-15, abs_tol=1e-15), n
 
 
 def test_what_hangs_on_a_row_alone_is_computed_for_all_rows_before_the_loop():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -898,3 +899,67 @@ class ConstantWritten(nn.Module):
             h[0] = x[t, 1]
             h = torch.tanh(h + torch.ones(4))
         return h
+
+
+# ---- views that a loop carries
+
+
+@program(batch, (8, 1, 2, 4, 16, 32))
+class HalvedView(nn.Module):
+    """Sums neighbours up a tree, in place, and adds what lies before each node on the way down."""
+
+    def forward(self, x):
+        y = x.clone()
+        a = y
+        size = a.size(1)
+        while size > 1:
+            a = a.view(a.size(0), size // 2, 2, -1)
+            a[:, :, 1].add_(a[:, :, 0])
+            a = a[:, :, 1]
+            size = a.size(1)
+        step = x.size(1) // 4
+        while step >= 1:
+            b = y[:, step - 1 :: step]
+            b = b.view(b.size(0), b.size(1) // 2, 2, -1)
+            b[:, 1:, 0] += b[:, :-1, 1]
+            step = step // 2
+        return y
+
+
+@program(batch, (12, 1, 2, 3, 5, 6, 7))
+class NarrowedView(nn.Module):
+    """Carries a view that loses its first element, and reads it after the loop."""
+
+    def forward(self, x):
+        y = x.clone()
+        rest = y
+        for t in range(x.size(1) - 1):
+            rest[:, 0] *= 0.5
+            rest[:, 1] += rest[:, 0]
+            rest = rest[:, 1:]
+        return y, rest + 1, rest.size(1)
+
+
+@program(batch, (8, 1, 2, 3, 4, 5, 7, 9, 33))
+class LogOfSizes(nn.Module):
+    def forward(self, x):
+        levels = math.ceil(math.log2(x.size(1)))
+        whole = 2 ** math.ceil(math.log2(x.size(1)))
+        y = F.pad(x, (0, 0, 0, whole - x.size(1)), "constant", 1)
+        for level in range(int(math.log2(whole))):
+            y[:, 2**level - 1 :: 2**level] += level
+        return y, levels, whole, math.log2(x.size(1)), 1 << levels
+
+
+@program(batch, (8, 2, 4, 16))
+class LeftAndRight(nn.Module):
+    """Splits an axis with the pair before the half, and takes a window of what is left."""
+
+    def forward(self, x):
+        y = x.clone()
+        a = y
+        while a.size(1) > 1:
+            halves = a.view(a.size(0), 2, a.size(1) // 2, 4)
+            halves[:, 0, :, 1:3] -= halves[:, 1, :, :2]
+            a = halves[:, 1]
+        return y, a
