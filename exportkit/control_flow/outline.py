@@ -18,8 +18,9 @@ from typing import Any
 from torch import nn
 
 from exportkit.control_flow import numbers
-from exportkit.control_flow.dialect import functions_of
+from exportkit.control_flow.dialect import functions_of, writes
 from exportkit.control_flow.region import Region
+from exportkit.control_flow.whole import whole
 
 _BEYOND = (ast.Yield, ast.YieldFrom, ast.Await, ast.Try, ast.With, ast.Lambda, ast.FunctionDef, ast.ClassDef, ast.Delete, ast.Global)
 _FILLS = ("append", "extend", "insert", "pop")
@@ -52,7 +53,7 @@ def _functions(network: nn.Module) -> list[Any]:
     return list(dict.fromkeys(function for kind in own for function in functions_of(kind) if not function.__closure__))
 
 
-def _outlined(function: Callable[..., Any], *, loops: bool) -> tuple[types.CodeType, dict[str, Region]] | None:
+def _outlined(function: Callable[..., Any], *, loops: bool) -> tuple[types.CodeType, dict[str, Any]] | None:
     """Compiles a function anew, its loops outlined and its numbers symbolic; None where nothing changes."""
     if not loops and not {"int", "float"} & set(function.__code__.co_names):
         return None
@@ -67,12 +68,20 @@ def _outlined(function: Callable[..., Any], *, loops: bool) -> tuple[types.CodeT
     ast.increment_lineno(tree, first - 1)
     definition.decorator_list = []
     outliner = _Outliner(function, definition, first)
+    regions: dict[str, Any] = {}
     if loops:
         definition.body = outliner.block(definition.body, [])
-    if not numbers.rewritten(definition) and not outliner.regions:
+        regions |= outliner.regions
+    symbolic = numbers.rewritten(definition)
+    if loops and (one := whole(function)) is not None:
+        name, given = f"_whole_{next(_NUMBERS)}", ", ".join(inspect.signature(function).parameters)
+        regions[name] = one
+        choice = ast.parse(f"if {name}.takes({given}):\n    return {name}({given})").body[0]
+        definition.body = [ast.copy_location(choice, definition.body[0]), *definition.body]
+    if not symbolic and not regions:
         return None
     code = compile(ast.fix_missing_locations(tree), function.__code__.co_filename, "exec", dont_inherit=True)
-    return next(one for one in code.co_consts if isinstance(one, types.CodeType)), outliner.regions
+    return next(one for one in code.co_consts if isinstance(one, types.CodeType)), regions
 
 
 class _Outliner:
@@ -130,7 +139,9 @@ class _Outliner:
         inputs = sorted(name for name in _live(statements) if self.begins.get(name, first) < first)
         results = sorted((names.bound | names.changed) & _live(after) & self.begins.keys())
         returns = isinstance(statements[-1], ast.Return)
-        region = Region(self.function, tuple(self.lines), tuple(statements), tuple(inputs), () if returns else tuple(results))
+        later = any(writes(node) or _raises_one(node, results) for one in after for node in ast.walk(one))
+        given = () if returns else tuple(results)
+        region = Region(self.function, tuple(self.lines), tuple(statements), tuple(inputs), given, written_later=later)
         name = f"_outlined_{next(_NUMBERS)}"
         self.regions[name] = region
         assert isinstance(loop, ast.For)
@@ -138,7 +149,8 @@ class _Outliner:
         arguments, bounds = ", ".join(inputs), ", ".join(map(ast.unparse, loop.iter.args))
         if _reads(loop.iter.args) & _names_of(statements[: statements.index(loop)]).bound:
             bounds = arguments  # the length is read on the way to the loop: what varies shows in what it is read from
-        taken = f"return {name}({arguments})" if returns else f"{', '.join(results)} = {name}({arguments})" if results else "pass"
+        left = "return " if returns else f"{', '.join(results)} = " if results else ""  # with nothing left, it writes into what it reads
+        taken = f"{left}{name}({arguments})"
         text = f"if {name}.varies({bounds}):\n    {taken}\nelse:\n    pass"
         choice = ast.parse(text).body[0]
         assert isinstance(choice, ast.If)
@@ -200,6 +212,11 @@ def _flow(statements: Sequence[ast.stmt]) -> tuple[set[str], set[str]]:
 
 def _reads(nodes: Sequence[ast.AST]) -> set[str]:
     return _names_of(nodes).read
+
+
+def _raises_one(node: ast.AST, names: Sequence[str]) -> bool:
+    """Says whether a node is `x += y` of one of some names."""
+    return isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in names
 
 
 def _is_candidate(statement: ast.stmt) -> bool:

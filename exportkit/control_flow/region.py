@@ -27,6 +27,7 @@ class Region:
         statements: what the lines hold.
         inputs: the names that the lines read.
         results: the names whose values the rest of the function reads; () where the lines end with `return`.
+        written_later: the rest of the function writes in place.
     """
 
     def __init__(
@@ -36,10 +37,13 @@ class Region:
         statements: tuple[ast.stmt, ...],
         inputs: tuple[str, ...],
         results: tuple[str, ...],
+        *,
+        written_later: bool,
     ) -> None:
+        self.written_later = written_later
         self.function, self.lines, self.statements, self.inputs, self.results = function, lines, statements, inputs, results
         self.file = Path(function.__code__.co_filename).name
-        self._made: dict[Any, Callable[..., Any]] = {}
+        self._made: dict[Any, Any] = {}
 
     def varies(self, *bounds: Any) -> bool:
         """Says whether the loop's length is known only when the artifact runs, by the numbers or the tensors on which it hangs."""
@@ -50,22 +54,27 @@ class Region:
         """Computes what the lines compute.
 
         Raises:
-            ExportError: TorchScript does not take the lines either, or they cannot be lifted; names the user's line.
+            ExportError: TorchScript does not take the lines either, they cannot be lifted, or write where another name reads; names the
+                user's line.
         """
         given = dict(zip(self.inputs, values, strict=True))
-        objects = {name: value for name, value in given.items() if _literal(value) is None and _type_of(value) is None}
+        objects = {name: value for name, value in given.items() if literal(value) is None and type_of(value) is None}
         renamed = dict(self._renamed(objects))
         # `self.settings.rate` or `options["scale"]` of an object that TorchScript does not know: the value alone goes in.
         read = {new: eval(text, dict(objects)) for text, new in renamed.items()}  # noqa: S307 - the user's own expression
         taken = {name: value for name, value in given.items() if name not in objects} | read
-        constants = {name: text for name, value in taken.items() if (text := _literal(value)) is not None}
+        constants = {name: text for name, value in taken.items() if (text := literal(value)) is not None}
         arguments = {name: value for name, value in taken.items() if name not in constants}
         written = {new: text for text, new in renamed.items()}
         kinds = {name: self._kind(written.get(name, name), value) for name, value in arguments.items()}
         key = (*constants.items(), *kinds.items())
         if key not in self._made:
             self._made[key] = self._lifted(kinds, constants, renamed)
-        return self._made[key](*arguments.values())
+        made = self._made[key]
+        if made.shares_written(list(arguments.values())) or (made.shown and self.written_later):
+            text = "a loop over a length writes in place into a tensor that another name shows, or gives a view into which is written later"
+            raise ExportError(text, where=self._place(), todo="Put `.clone()` before the write.")
+        return made.call(list(arguments.values()))
 
     def _renamed(self, objects: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yields each expression that reads a part of an object, and a name for its value."""
@@ -73,7 +82,7 @@ class Region:
             yield part, f"_read_{number}"
 
     def _kind(self, name: str, value: Any) -> str:
-        kind = _type_of(value)
+        kind = type_of(value)
         if kind is None:
             todo = "Move the loop into a module of its own, which takes tensors and numbers."
             raise ExportError(f"a loop over a length reads {name}, a {type(value).__name__}", where=self._place(), todo=todo)
@@ -82,9 +91,9 @@ class Region:
     def _place(self) -> str:
         return f"{self.file}:{self.statements[0].lineno}"
 
-    def _lifted(self, kinds: Mapping[str, str], constants: Mapping[str, str], renamed: Mapping[str, str]) -> Callable[..., Any]:
+    def _lifted(self, kinds: Mapping[str, str], constants: Mapping[str, str], renamed: Mapping[str, str]) -> nn.Module:
         try:
-            return lift(self._module(kinds, constants, renamed))
+            return lift(self._module(kinds, constants, renamed), give_written=True)
         except ExportError:
             raise
         except Exception as error:
@@ -132,7 +141,7 @@ def _root(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _literal(value: Any) -> str | None:
+def literal(value: Any) -> str | None:
     """Writes a constant as TorchScript reads it; None for what is none."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
@@ -145,7 +154,7 @@ def _literal(value: Any) -> str | None:
     return None
 
 
-def _type_of(value: Any) -> str | None:
+def type_of(value: Any) -> str | None:
     """Names the type of a value that varies as TorchScript does; None for what it cannot take."""
     if is_tensor(value):
         return "Tensor"

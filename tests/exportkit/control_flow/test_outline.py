@@ -1,12 +1,15 @@
 """Loops in functions that TorchScript does not take as a whole stay loops, at every length."""
 
+import io
+
 import pytest
 import torch
 from torch import nn
 from torch.export import Dim
 
-from exportkit.control_flow import guardless, outlined
+from exportkit.control_flow import guardless, outlined, savable
 from exportkit.errors import ExportError
+from tests.exportkit.control_flow.running import Session, assert_same
 from tests.samples.control_flow import unscriptable
 
 
@@ -61,6 +64,27 @@ def test_functions_are_left_as_they_were():
         _ = 1 / 0
     assert unscriptable.scan.__code__ is code
     assert set(unscriptable.scan.__globals__) == names
+
+
+def test_a_tree_that_an_autograd_function_sweeps_in_place_is_right_at_every_length():
+    network = unscriptable.OverTree().eval()
+    program = exported(network, length=12)
+    file = io.BytesIO()
+    torch.export.save(savable(program), file)
+    file.seek(0)
+    loaded, session = torch.export.load(file).module(), Session(program)
+    for length in (1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 33):
+        x = torch.randn(3, length, 3)
+        want = network(x)
+        assert_same(loaded(x), want)
+        assert_same(session(x), want)
+
+
+@pytest.mark.parametrize("kind", [unscriptable.WritesShared, unscriptable.ViewWrittenLater])
+def test_a_loop_that_writes_where_another_name_reads_is_refused_with_its_line(kind):
+    with pytest.raises(ExportError, match="writes in place") as caught:
+        exported(kind())
+    assert caught.value.where.startswith("unscriptable.py:")
 
 
 def test_what_the_loop_reads_and_no_artifact_holds_is_named_with_its_line():

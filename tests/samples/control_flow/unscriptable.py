@@ -1,6 +1,9 @@
 """Networks of which TorchScript takes none as a whole, though their loops are plain: each is a model and its inputs at a length."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -97,7 +100,160 @@ class Twice(nn.Module):
         return held
 
 
-NETWORKS = (Scans, Returned, Filled, Twice)
+def next_power(length):
+    return 2 ** math.ceil(math.log2(length))
+
+
+def padded(x, fill):
+    return F.pad(x, (0, 0, 0, next_power(x.size(1)) - x.size(1)), "constant", fill)
+
+
+class Latest(torch.autograd.Function):
+    """h[t] = max(h[t - 1] - cost[t], x[t]), in place over a tree: each node's pair becomes its parent's, then each parent tells its next."""
+
+    @staticmethod
+    def sweep(cost, x):
+        batch, length, _ = x.size()
+        levels = int(math.log2(length))
+        costs, best = cost, x
+        for _ in range(levels):
+            half = best.size(1) // 2
+            costs = costs.view(batch, half, 2, -1)
+            best = best.view(batch, half, 2, -1)
+            best[:, :, 1].copy_(torch.maximum(best[:, :, 1], best[:, :, 0] - costs[:, :, 1]))
+            costs[:, :, 1] += costs[:, :, 0]
+            costs = costs[:, :, 1]
+            best = best[:, :, 1]
+        if length < 4:
+            return
+        for level in range(levels - 2, -1, -1):
+            costs = cost[:, 2**level - 1 : length : 2**level]
+            best = x[:, 2**level - 1 : length : 2**level]
+            half = best.size(1) // 2
+            costs = costs.view(batch, half, 2, -1)
+            best = best.view(batch, half, 2, -1)
+            best[:, 1:, 0].copy_(torch.maximum(best[:, 1:, 0], best[:, :-1, 1] - costs[:, 1:, 0]))
+            costs[:, 1:, 0] += costs[:, :-1, 1]
+
+    @staticmethod
+    def forward(ctx, cost, x):
+        length = x.size(1)
+        if length == next_power(length):
+            own, best = cost.clone(), x.clone()
+        else:
+            own, best = padded(cost, 0), padded(x, -1)
+        Latest.sweep(own, best)
+        ctx.save_for_backward(cost, best)
+        ctx.length = length
+        return best[:, :length]
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise NotImplementedError
+
+
+latest = Latest.apply
+
+
+class OverTree(nn.Module):
+    """Calls a torch.autograd.Function that writes in place into views of what it pads, its helpers without annotations."""
+
+    def forward(self, x, *nothing):
+        best = latest(x.exp(), x)
+        return best, best.sum(1)
+
+
+def halve(x, steps):
+    """Writes into its argument, through views."""
+    part = x
+    for _ in range(steps):
+        part[:, ::2] *= 0.5
+        part = part[:, ::2]
+
+
+class WritesArgument(nn.Module):
+    """Calls a function that writes into what it is given, which is read afterwards under another name."""
+
+    settings = Settings(rate=0.3)
+
+    def forward(self, x, *nothing):
+        whole = x * self.settings.rate
+        left = whole[:, :, :2]
+        halve(left, x.shape[1])
+        return whole, left
+
+
+def add_before(table, same):
+    for t in range(1, table.shape[1]):
+        table[:, t] += same[:, t - 1]
+
+
+class WritesThroughLoop(nn.Module):
+    """Calls a function that TorchScript does not take, whose loop gives nothing and writes through a view."""
+
+    settings = Settings(rate=0.3)
+
+    def forward(self, x, *nothing):
+        table = x * self.settings.rate
+        accumulate(table, note=self.settings)
+        return table, table.sum(1)
+
+
+def accumulate(table, **options):
+    for t in range(1, table.shape[1]):
+        row = table[:, t]
+        row += table[:, t - 1]
+
+
+class GoesOnWriting(nn.Module):
+    """Writes into a tensor in a loop and after it, while another name shows it."""
+
+    settings = Settings(rate=0.3)
+
+    def forward(self, x, *nothing):
+        table = (x * self.settings.rate).abs()
+        self.settings.table = table
+        table = raised(table, note=self.settings)
+        return table, self.settings.table
+
+
+def raised(table, **options):
+    if options:
+        for t in range(1, table.shape[1]):
+            table[:, t] += table[:, t - 1]
+        table += 1
+    return table
+
+
+NETWORKS = (Scans, Returned, Filled, Twice, OverTree, WritesArgument, WritesThroughLoop, GoesOnWriting)
+
+
+class ViewWrittenLater(nn.Module):
+    """Writes after a loop into a view that the loop gives."""
+
+    settings = Settings(rate=0.3)
+
+    def forward(self, x, *nothing):
+        return lowered(x * self.settings.rate, note=self.settings)
+
+
+def lowered(table, **options):
+    row = table[:, 0]
+    for t in range(1, table.shape[1]):
+        row += table[:, t]
+    row -= 1
+    return table
+
+
+class WritesShared(nn.Module):
+    """Calls a function that writes into one argument and reads another, and gives it the same memory as both."""
+
+    settings = Settings(rate=0.3)
+
+    def forward(self, x, *nothing):
+        table = x * self.settings.rate
+        add_before(table, table.view(table.shape))
+        return table
 
 
 class Reads(nn.Module):
