@@ -14,7 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from exportkit.control_flow.dialect import Function, Replacement, compiled, functions_of, is_autograd, replacements, reworded, span, writes
+from exportkit.control_flow.dialect import (
+    Function,
+    Replacement,
+    compiled,
+    functions_of,
+    is_autograd,
+    replacements,
+    reworded,
+    span,
+    untyped_nones,
+    writes,
+)
 from exportkit.control_flow.lift import lift
 from exportkit.control_flow.region import literal, type_of
 from exportkit.control_flow.scalars import is_tensor
@@ -144,8 +155,9 @@ class _Copies:
         return new
 
     def _annotations(self, definition: ast.FunctionDef) -> Iterator[Replacement]:
+        missing = dict.fromkeys((one.arg for one in untyped_nones(definition)), "Optional[Tensor]")
         for argument in definition.args.args:
-            kind = self.kinds.get((definition.name, argument.arg))
+            kind = self.kinds.get((definition.name, argument.arg)) or missing.get(argument.arg)
             if kind and argument.annotation is None:
                 end = span(argument)[1]
                 yield end, end, f": {kind}"

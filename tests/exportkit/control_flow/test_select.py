@@ -1,6 +1,7 @@
 """Which modules of a network are lifted, and that the rest of it is left alone."""
 
 import inspect
+import math
 import textwrap
 
 import pytest
@@ -162,3 +163,30 @@ class Needed(nn.Module):
 def test_an_input_that_forward_never_does_without_stays_a_tensor():
     x, key = torch.randn(3), torch.randn(4, 3)
     torch.testing.assert_close(scripted(Needed())(x, key), Needed()(x, key))
+
+
+class PowerOfFloat(nn.Module):
+    """Of a rate below 1, the power is no int, and not 0."""
+
+    def forward(self, x, rate: float):
+        for _ in range(x.shape[1]):
+            x = x * 2 ** math.ceil(math.log2(rate))
+        return x
+
+
+def test_a_power_of_two_is_taken_for_an_int_of_ints_alone():
+    with pytest.raises(Exception, match="log2"):
+        scripted(PowerOfFloat(), lifting=True)
+
+
+class LogOfLength(nn.Module):
+    def forward(self, x):
+        for _ in range(int(math.log2(x.shape[0]))):
+            x = x + 1
+        return x
+
+
+def test_a_logarithm_to_the_base_of_two_is_lifted_and_no_torchscript():
+    with pytest.raises(Exception, match="log2"):  # the quotient of two logarithms, all that it has, is not exact
+        scripted(LogOfLength())
+    assert list(modules_to_lift(LogOfLength())) == [""]
