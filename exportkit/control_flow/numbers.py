@@ -7,12 +7,12 @@ import ast
 import contextlib
 import functools
 import math
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import torch
+from torch.jit._builtins import _find_builtin, _register_builtin
 
 _FUNCTIONS = ("log", "log2", "log10", "log1p", "exp", "expm1", "sin", "cos", "tan", "tanh", "atan")  # that torch has, too
 
@@ -45,14 +45,12 @@ def rewritten(tree: ast.AST) -> bool:
 def symbolic_math() -> Iterator[None]:
     """Makes the functions of Python's math take symbolic numbers, for a block."""
     with contextlib.ExitStack() as stack:
-        for name in _FUNCTIONS:
-            own = getattr(math, name)
-            stack.enter_context(mock.patch.object(math, name, functools.wraps(own)(functools.partial(_of_tensors, name, own))))
-        stack.enter_context(mock.patch.object(math, "sqrt", functools.partial(_root, math.sqrt)))
+        for name, stand_in in _MATH.items():
+            stack.enter_context(mock.patch.object(math, name, stand_in))
         yield
 
 
-def _of_tensors(name: str, own: types.BuiltinFunctionType, *given: Any) -> Any:
+def _of_tensors(name: str, own: Callable[..., float], *given: Any) -> Any:
     if not any(isinstance(one, torch.SymInt | torch.SymFloat) for one in given):
         return own(*given)
     value, *base = (getattr(torch, name)(torch.scalar_tensor(one, dtype=torch.float64)) for one in given)
@@ -61,3 +59,9 @@ def _of_tensors(name: str, own: types.BuiltinFunctionType, *given: Any) -> Any:
 
 def _root(own: Callable[[Any], float], value: Any) -> Any:
     return torch.sym_float(value) ** 0.5 if isinstance(value, torch.SymInt | torch.SymFloat) else own(value)
+
+
+_MATH: dict[str, Callable[..., Any]] = {name: functools.partial(_of_tensors, name, getattr(math, name)) for name in _FUNCTIONS}
+_MATH["sqrt"] = functools.partial(_root, math.sqrt)
+for _name, _stand_in in _MATH.items():  # a loop that is compiled by itself during a capture calls them, too
+    _register_builtin(_stand_in, _find_builtin(getattr(math, _name)))

@@ -83,7 +83,7 @@ class Outlined(nn.Module):
     def forward(self, x, *nothing):
         rate, total = 1 / float(x.shape[1]), x[:, 0]
         for t in range(x.shape[1]):
-            total = total + x[:, t] * rate
+            total = total + x[:, t] * rate * math.log(x.shape[1])
         return total.unsqueeze(1) * x[:, int(x.shape[1] * 0.4) :]
 
 

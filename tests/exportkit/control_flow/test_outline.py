@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from exportkit.control_flow import guardless, outlined, savable
+from exportkit.control_flow import arithmetic, guardless, outlined
 from exportkit.errors import ExportError
 from tests.exportkit.control_flow.running import Session, assert_same
 from tests.samples.control_flow import unscriptable
@@ -70,7 +70,7 @@ def test_a_tree_that_an_autograd_function_sweeps_in_place_is_right_at_every_leng
     network = unscriptable.OverTree().eval()
     program = exported(network, length=12)
     file = io.BytesIO()
-    torch.export.save(savable(program), file)
+    torch.export.save(arithmetic.plain(program), file)
     file.seek(0)
     loaded, session = torch.export.load(file).module(), Session(program)
     for length in (1, 2, 3, 4, 5, 8, 9, 12, 16, 17, 33):
