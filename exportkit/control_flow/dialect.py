@@ -173,10 +173,18 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
     if isinstance(tree, ast.FunctionDef):
         for one in untyped_nones(tree):
             yield span(one)[1], span(one)[1], ": Optional[Tensor]"
+        yield from _of_nobody(tree)
     if lifting:
         yield from _of_numbers(tree)
     for child in ast.iter_child_nodes(tree):
         yield from replacements(child, lifting=lifting)
+
+
+def _of_nobody(function: ast.FunctionDef) -> Iterator[Replacement]:
+    """Gives each `_` a name of its own where none is read: `for _ in range(n)` after `h, _ = f(x)` is two types to TorchScript."""
+    places = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == "_"]
+    if not any(isinstance(place.ctx, ast.Load) for place in places):
+        yield from ((*span(place), f"_unused_{number}") for number, place in enumerate(places))
 
 
 def _of_numbers(tree: ast.AST) -> Iterator[Replacement]:

@@ -62,7 +62,7 @@ def write_exported(captures: Captures, folder: Path, options: Options) -> Artifa
 def write_lifted(captures: Captures, folder: Path, options: Options) -> Artifact:
     """Converts the network with its loops and branches kept, after what ONNX lacks is spelled out."""
     program = captures.lifted()
-    with guardless():
+    with guardless(), recurrent.whole():
         return _convert(spelled_out(program), captures, folder, options, "lifted")
 
 
@@ -78,7 +78,7 @@ def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
     program = {"exported": captures.exported, "lifted": captures.lifted, "simplified": captures.simplified}[strategy]()
     if strategy != "lifted":
         return _translate(program, options).exported_program
-    with guardless():
+    with guardless(), recurrent.whole():
         return _translate(spelled_out(program), options).exported_program
 
 

@@ -50,6 +50,15 @@ def test_a_loop_deep_inside_stays_a_loop_although_nobody_asked(exportkit, tmp_pa
 
 
 @torch.no_grad()
+def test_a_loop_beside_a_recurrent_layer_is_right_at_every_length(exportkit, tmp_path):
+    done = exportkit("export", NETS / "attending_decoder.py", "--format", "pt2,onnx")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "artifacts" / "attending_decoder"
+    model = load(NETS / "attending_decoder.py").model
+    assert_right(folder, "attending_decoder", model, [(3, 9, 4), (1, 1, 4)])
+
+
+@torch.no_grad()
 def test_an_old_archive_becomes_pt2_and_onnx_with_its_loop_alive(exportkit, tmp_path):
     network = torch.jit.script(load(NETS / "baked_loop.py").Cumulate().eval())
     network.save(tmp_path / "old.pt")

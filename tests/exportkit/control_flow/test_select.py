@@ -190,3 +190,24 @@ def test_a_logarithm_to_the_base_of_two_is_lifted_and_no_torchscript():
     with pytest.raises(Exception, match="log2"):  # the quotient of two logarithms, all that it has, is not exact
         scripted(LogOfLength())
     assert list(modules_to_lift(LogOfLength())) == [""]
+
+
+class Unused(nn.Module):
+    """`_` is a tensor, and then a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.cell = nn.GRU(4, 4, batch_first=True), nn.GRUCell(4, 4)
+
+    def forward(self, x):
+        memory, _ = self.encoder(x)
+        h = memory[:, -1]
+        for _ in range(x.shape[1]):
+            h = self.cell(h, h)
+        return h
+
+
+def test_a_name_that_nobody_reads_may_be_of_two_types():
+    network, x = Unused(), torch.randn(2, 5, 4)
+    assert torch.equal(scripted(network)(x), network(x))
+    torch.testing.assert_close(lifted(network)(x), network(x))

@@ -8,7 +8,6 @@ from torch.export import Dim
 
 from exportkit.control_flow import lift
 from exportkit.patches import as_eager_computes
-from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")  # eager's fused path makes one
 
@@ -168,38 +167,6 @@ def test_a_lifted_loop_chooses_by_bytes():
     for size in (5, 9):
         x, mask = torch.randn(2, size), torch.randint(0, 2, (2, size), dtype=torch.uint8)
         torch.testing.assert_close(program.module()(x, mask), Masked()(x, mask))
-
-
-class AttendingDecoder(nn.Module):
-    """An encoder of torch's own beside the loop: its width becomes a number inside of the loop's branch."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder, self.cell, self.out = nn.LSTM(4, 5, batch_first=True), nn.GRUCell(9, 5), nn.Linear(5, 4)
-
-    def forward(self, x):
-        memory, (h, _) = self.encoder(x)
-        state, y = h[-1], torch.zeros_like(x[:, 0])
-        outputs = []
-        for _t in range(x.size(1)):
-            weights = torch.softmax(torch.bmm(memory, state.unsqueeze(-1)).squeeze(-1), -1)
-            context = torch.bmm(weights.unsqueeze(1), memory).squeeze(1)
-            state = self.cell(torch.cat([y, context], -1), state)
-            y = self.out(state)
-            outputs.append(y)
-        return torch.stack(outputs, 1)
-
-
-def test_a_decoder_attends_to_what_a_recurrent_layer_encoded():
-    torch.manual_seed(0)
-    network = AttendingDecoder().eval()
-    module = Numbered(lift(network))
-    with as_eager_computes():
-        session = Session(exported(module, (torch.randn(2, 5, 4),), ({0: Dim.AUTO, 1: Dim.AUTO},)))
-    for length in (5, 1, 8):
-        x = torch.randn(3, length, 4)
-        with torch.no_grad():
-            assert_same(session(x), network(x))
 
 
 def test_torch_is_left_as_it_was():
