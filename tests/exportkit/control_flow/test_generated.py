@@ -102,7 +102,7 @@ def generated(draw, statements):
     return generate(lambda below: draw(st.integers(0, below - 1)), statements)
 
 
-def run(part, programs, statements):
+def run(part, programs, statements, lifted):
     outcomes = []
 
     @seed(part)
@@ -113,16 +113,16 @@ def run(part, programs, statements):
 
     check()
     assert len(outcomes) >= programs
-    assert sum(outcomes) >= 0.6 * len(outcomes), "more is refused than should be"
+    assert sum(outcomes) >= lifted * len(outcomes), "more is refused than should be"
 
 
 @pytest.mark.parametrize("part", range(5))
 def test_small_programs_agree_in_every_form(part):
-    run(part, programs=10, statements=1)
+    run(part, programs=10, statements=1, lifted=0.6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(25))
 def test_programs_agree_in_every_form(part):
-    run(1000 + part, programs=20, statements=6)
+    run(1000 + part, programs=20, statements=6, lifted=0.4)  # each statement is one more to refuse
