@@ -23,9 +23,9 @@ Below each layer stands what `python benchmarks/layer_speed.py` measured: the op
 [strategy](architecture.md) it was made, its largest error as a multiple of eager PyTorch's own rounding error (at most 5 is proven), how
 long a run takes in onnxruntime, and how many times longer eager, frozen TorchScript and `torch.compile` take. Measured on one thread of
 {processor}, with {versions}. `torch.compile` had {limit:.0f} seconds for both sizes of a
-layer, and 150 where that holds no loop: a loop it writes out step by step. Where it "breaks", it leaves a part to eager; "each size": it compiles anew for each length. The machine was busy with other work:
-of the rounds, which go by turns, the fastest counts, and still the ratios of layers that do little but move memory differed up to twofold
-between two runs."""
+layer, and 150 where that holds no loop: a loop it writes out step by step. Where it "breaks", it leaves a part to eager; "each size": it
+compiles anew for each length. The machine was busy with other work: of the rounds, which go by turns, the fastest counts, and still the
+ratios of layers that do little but move memory differed up to twofold between two runs."""
 
 
 def page() -> str:
