@@ -15,7 +15,7 @@ aten = torch.ops.aten
 # Written with the three operators of the table.
 _COMPOSED = (
     "fft_fft", "fft_ifft", "fft_rfft", "fft_irfft", "fft_hfft", "fft_ihfft", "fft_fft2", "fft_ifft2", "fft_rfft2", "fft_irfft2", "fft_fftn",
-    "fft_ifftn", "fft_rfftn", "fft_irfftn", "stft",
+    "fft_ifftn", "fft_rfftn", "fft_irfftn", "fft_fftshift", "fft_ifftshift", "stft",
 )  # fmt: skip
 _LONGEST = 4096  # a matrix of so many rows and columns takes 64 MiB
 

@@ -58,3 +58,17 @@ def test_one_program_takes_every_length():
         x = drawn(2, size, 5)
         for got, want in zip(plain.module()(x), Filter()(x), strict=True):
             assert torch.allclose(got, want, atol=1e-3)
+
+
+def test_a_shifted_spectrum_of_any_size_is_rolled():
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return torch.fft.fftshift(x, dim=1), torch.fft.ifftshift(x)
+
+    program = torch.export.export(Net(), (torch.randn(4, 8),), dynamic_shapes=({1: torch.export.Dim.AUTO},))
+    plain = program.run_decompositions(fourier.table())
+    assert {str(node.target) for node in plain.graph.nodes if "fft" in str(node.target)} == set()
+    for size in (8, 5):
+        x = torch.randn(4, size)
+        for got, want in zip(plain.module()(x), Net()(x), strict=True):
+            assert torch.equal(got, want)
