@@ -11,6 +11,7 @@ from torch import nn
 from exportkit.control_flow import lifted, scripted
 from exportkit.control_flow.select import _telling_place, has_control_flow, modules_to_lift
 from exportkit.errors import ExportError
+from tests.samples.control_flow.programs import Resumed
 
 
 class Recurrent(nn.Module):
@@ -122,26 +123,6 @@ def test_a_loop_that_torchscript_does_not_take_is_named():
 
 def test_the_line_named_is_the_loop_of_the_module_itself():
     assert _telling_place(UnscriptableLoop) == f"test_select.py:{inspect.getsourcelines(UnscriptableLoop)[1] + 4}"
-
-
-class Resumed(nn.Module):
-    """`state=None` without a type: TorchScript reads a tensor, and drops what is done where there is none."""
-
-    def __init__(self):
-        super().__init__()
-        self.cell = nn.GRUCell(4, 4)
-
-    def start(self, x, state=None):
-        # type: (torch.Tensor, Optional[torch.Tensor]) -> torch.Tensor
-        return torch.zeros_like(x[:, 0]) if state is None else state
-
-    def forward(self, x, state=None, scale=None):
-        h = self.start(x, state)
-        if scale is not None:
-            h = h * scale
-        for t in range(x.shape[1]):
-            h = self.cell(x[:, t], h)
-        return h
 
 
 @pytest.mark.parametrize("given", [{}, {"state": torch.ones(2, 4)}, {"scale": torch.tensor(2.0), "state": torch.ones(2, 4)}])

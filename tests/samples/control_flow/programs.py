@@ -261,15 +261,20 @@ class Optionally(nn.Module):
 
 @program(batch)
 class Resumed(nn.Module):
+    """`state=None` without a type: TorchScript reads a tensor, and drops what is done where there is none."""
+
     def __init__(self):
         super().__init__()
         self.cell = nn.GRUCell(4, 4)
 
     def start(self, x, state=None):
+        # type: (Tensor, Optional[Tensor]) -> Tensor
         return torch.zeros_like(x[:, 0]) if state is None else state
 
-    def forward(self, x, state=None):
+    def forward(self, x, state=None, scale=None):
         h = self.start(x, state)
+        if scale is not None:
+            h = h * scale
         for t in range(x.size(1)):
             h = self.cell(x[:, t], h)
         return h
