@@ -288,8 +288,8 @@ def _unstable(one: Sample, *, narrow: bool) -> bool:
 
     Where all runs err alike, the network is ill-conditioned: to draw again would keep the lucky draws, and call them evidence.
     """
-    if evidence.is_exact(str(one.eager.dtype)):
-        return False
+    if evidence.is_exact(str(one.eager.dtype)):  # all of it, as where boxes are kept by a threshold, and their number changes
+        return one.undetermined is not None and one.undetermined.size > 0 and bool(one.undetermined.all())
     if any(run.shape != one.eager.shape for run in one.perturbed):
         return True
     gaps = [runs.gap(one.oracle, run) for run in one.perturbed]

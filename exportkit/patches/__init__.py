@@ -97,7 +97,7 @@ def _steps_of_any_number() -> Iterator[None]:
         dtype = dtype or torch.get_default_dtype()
         places = torch.arange(steps, device=options.get("device")).to(dtype)  # type: ignore[call-overload]
         step = (end - start) / torch.sym_max(steps - 1, 1)
-        return torch.where(places < steps // 2, start + step * places, end - step * (steps - 1 - places))
+        return torch.where(places < torch.sym_max(steps // 2, 1), start + step * places, end - step * (steps - 1 - places))
 
     with mock.patch.object(torch, "linspace", linspace):
         yield

@@ -26,6 +26,12 @@ def test_an_ill_conditioned_network_is_not_drawn_until_it_is_lucky(errors):
     assert not reference._unstable(sample(errors), narrow=False)
 
 
+@pytest.mark.parametrize(("changed", "unstable"), [([True, True, True], True), ([True, False, True], False), ([], False)])
+def test_a_result_of_integers_that_changes_as_a_whole_asks_for_another_draw(changed, unstable):
+    value = np.arange(len(changed))
+    assert reference._unstable(Sample("case", value, value, (), np.array(changed, bool)), narrow=False) == unstable
+
+
 class Strict(nn.Module):
     def forward(self, x):
         if x.shape[1] != 3:
