@@ -212,6 +212,7 @@ def test_one_clients_bad_values_harm_no_other_in_its_batch(served):
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, [0, 1, 2, 3, 9, 9, 1, 2]))
+    assert not [told["text"] for told in served.told if told["event"] == "text"], "something else writes between the lines of the log"
 
 
 def batched(served, model):
