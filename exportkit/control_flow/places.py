@@ -16,7 +16,7 @@ from exportkit.errors import ExportError
 
 _ENDLESS = 2**63 - 1
 _NOWHERE = -(2**40)  # an index that torch and onnxruntime refuse
-_TODO = "Write into slices and elements of it (`a[:, 1::2]`), or split one axis (`a.view(B, T // 2, 2, C)`)."
+_INSTEAD = "Write into slices and elements of it (`a[:, 1::2]`), or split one axis (`a.view(B, T // 2, 2, C)`)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def as_matched(new: Place, old: Place) -> Place:
     """Gives a step's place tensors for the numbers that are tensors in the one that it started from."""
     last = [as_tensor(number) if is_tensor(a) else a for a, number in zip(old.numbers(), new.numbers(), strict=True)]
     if not all(is_tensor(a) or _is_same(a, b) for a, b in zip(old.numbers(), new.numbers(), strict=True)):
-        raise ExportError("a view that the loop carries lies along another axis in each step", todo=_TODO)
+        raise ExportError("a view that the loop carries lies along another axis in each step", todo=_INSTEAD)
     return old.of_numbers(last)
 
 
@@ -219,7 +219,7 @@ def _split(base: torch.Tensor, place: Place, wanted: Sequence[Any]) -> Place:
     sizes = place.sizes(base)
     found = [dim for dim in range(len(sizes)) if any(isinstance(one, int) and one > 0 for one in wanted[dim : dim + 2])]
     if len(wanted) != len(sizes) + 1 or not found:
-        raise ExportError("a view of a part of a tensor does more than to split an axis", todo=_TODO)
+        raise ExportError("a view of a part of a tensor does more than to split an axis", todo=_INSTEAD)
 
     def claims(dim: int) -> list[tuple[Any, Any]]:
         """Lists what must be equal if this is the axis that is split."""

@@ -149,7 +149,7 @@ class Latest(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        raise NotImplementedError
+        raise RuntimeError("an artifact has no gradients")
 
 
 latest = Latest.apply
