@@ -47,10 +47,18 @@ class Bench:
     seconds: dict[str, float] = field(default_factory=dict)
     repro: str | None = None
 
-    def lane(self, formats: Sequence[str], network: Network) -> list[Made]:
-        """Makes and proves formats that share a capture; the first strategy of each in one child."""
+    def first(self, formats: Sequence[str], network: Network) -> dict[str, Result]:
+        """Makes formats that share a capture by the first strategy of each, in one child."""
+        return self.make([(name, 0) for name in formats], network)
+
+    def lane(self, formats: Sequence[str], network: Network, making: "Future[dict[str, Result]]") -> list[Made]:
+        """Proves formats that share a capture.
+
+        Args:
+            making: what `first` gives.
+        """
         started = time.monotonic()
-        first = self.make([(name, 0) for name in formats], network)
+        first = making.result()
         with ThreadPoolExecutor(len(formats)) as pool:
             return list(pool.map(lambda name: self.prove(name, network, first[name], started), formats))
 
@@ -183,7 +191,8 @@ class Bench:
         stage = f"checking {artifact.files[0]}"
         with self.timed(f"judging {artifact.format}"):
             reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
-        return tuple(replace(one, findings=(*one.findings, *_baked(artifact, proof.ways))) for one in reports)
+        told = (*_baked(artifact, proof.ways), *_unseen(artifact, proof.one_sided))
+        return tuple(replace(one, findings=(*one.findings, *told)) for one in reports)
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -203,6 +212,14 @@ def _baked(artifact: Artifact, ways: Mapping[str, int]) -> Iterator[Finding]:
             yield Finding("error", "baked-branch", f"{text}: write both with tensor operations, or add check_inputs that go the other way")
     for line in artifact.facts.get("reads", ()):
         yield Finding("warning", "baked-number", f"forward takes a tensor's value for a number at {line}: a trace holds that of one run")
+
+
+def _unseen(artifact: Artifact, one_sided: Sequence[str]) -> Iterator[Finding]:
+    """Says of which branches only one side was compared, where a conversion carries both."""
+    if artifact.strategy == "lifted" or (artifact.strategy, artifact.format) == ("scripted", "onnx"):
+        for line in one_sided:
+            text = f"forward decides by a tensor's value at {line}, and every case went the same way: the other was not compared"
+            yield Finding("warning", "one-sided-branch", f"{text}: add check_inputs that take it")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import inspect
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -177,6 +176,11 @@ class Captures:
         shapes = self._shapes(self.live.module, free)
         return self._guarded(lambda: simplified(program, args, kwargs, shapes), "torch.export")  # type: ignore[no-any-return]
 
+    def sides(self) -> tuple[dict[str, int], ...]:
+        """Lists sizes on the other side of branches of which torch.export took one, if it was asked: see `reach.sides`."""
+        program = self._exported
+        return () if program is None or isinstance(program, ExportError) else reach.sides(self.live, self.symbols, program)
+
     def plain_module(self) -> nn.Module:
         """Returns the network, its results turned into plain tuples and dicts, which any process can load."""
         return self.live.module if self._is_plain() else self._with_results(self.live.module, plain)
@@ -270,8 +274,8 @@ class Captures:
             except ExportError:
                 raise
             except Exception as error:
-                where, inside = _places(error)
-                raise ExportError(f"{tool}: {_meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
+                where, inside = diagnosis.places(error)
+                raise ExportError(f"{tool}: {diagnosis.meaning(error)}{f' (at {inside})' if inside else ''}", where=where) from error
 
 
 def _tensors_of(result: Any) -> tuple[Any, ...]:
@@ -307,12 +311,22 @@ def refuse_other_beyond(captures: Captures, module: Callable[..., Any], *, flat:
         program = captures.exported()
     except ExportError:
         return
+    reach.refuse_other_beyond(captures.live, captures.symbols, program, lambda inputs: _call(captures, module, inputs, flat=flat))
 
-    def run(inputs: Mapping[str, torch.Tensor]) -> Any:
-        args, kwargs = ([inputs[name] for name in captures.inputs], {}) if flat else captures.live.arguments(inputs)
-        return module(*args, **kwargs)
 
-    reach.refuse_other_beyond(captures.live, captures.symbols, program, run)
+def refuse_other_side(captures: Captures, program: ExportedProgram) -> None:
+    """Refuses a program that holds one side of a branch on a size, and tells nobody: it bounds sizes, and asks no other condition.
+
+    Raises:
+        ExportError: see `reach.refuse_other_side`.
+    """
+    module = functools.cache(lambda: unguarded(program))  # a copy, which most programs do not need
+    reach.refuse_other_side(captures.live, captures.symbols, program, lambda inputs: _call(captures, module(), inputs))
+
+
+def _call(captures: Captures, module: Callable[..., Any], inputs: Mapping[str, torch.Tensor], *, flat: bool = False) -> Any:
+    args, kwargs = ([inputs[name] for name in captures.inputs], {}) if flat else captures.live.arguments(inputs)
+    return module(*args, **kwargs)
 
 
 def signature_of(program: ExportedProgram, captures: Captures) -> tuple[TensorSpec, ...]:
@@ -365,37 +379,3 @@ def _pruned(shape: Any) -> Any:
     if isinstance(shape, list | tuple):
         return type(shape)(_pruned(child) for child in shape)
     return None
-
-
-def _meaning(error: Exception) -> str:
-    """Finds the sentence of an exporter's long text that says what it does not take."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [
-        line
-        for line in lines
-        if not line.startswith(("File ", "~", "Failure while executing", "Original traceback", "from user code", "```", "Set TORCH"))
-    ]
-    for key in (
-        "Suggested fixes",
-        "Could not guard",
-        "is not supported",
-        "not supported",
-        "Unsupported",
-        "Unknown",
-        "Expected",
-        "Cannot",
-        "cannot",
-        "Constraints",
-    ):
-        for line in lines:
-            if key in line:
-                return line[:240].rstrip(":")  # as TorchScript ends its own, before the source
-    return (lines[0] if lines else type(error).__name__)[:240].rstrip(":")
-
-
-def _places(error: Exception) -> tuple[str, str]:
-    """Finds the line of the user's file, and that of a package which the file uses, where an exporter stopped; "" for none."""
-    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
-    named = [(file, int(line)) for file, line in re.findall(r'File "([^"]+)", line (\d+)', str(error))]
-    where = diagnosis.innermost(named, []) or diagnosis.innermost(frames, [])
-    return where, diagnosis.innermost_of_packages(named) or diagnosis.innermost_of_packages(frames)

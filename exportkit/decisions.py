@@ -119,3 +119,12 @@ def ways(runs: Sequence[Decisions]) -> dict[str, int]:
     """Counts, for each line that decides, the different ways that the runs took there."""
     lines = dict.fromkeys(line for run in runs for line in run.answers)
     return {line: len({tuple(run.answers.get(line, ())) for run in runs}) for line in lines}
+
+
+def one_sided(runs: Sequence[Decisions]) -> tuple[str, ...]:
+    """Lists the lines that decide, and at which no run ever had the other answer."""
+    answers: dict[str, set[bool]] = {}
+    for run in runs:
+        for line, given in run.answers.items():
+            answers.setdefault(line, set()).update(given)
+    return tuple(line for line, given in answers.items() if len(given) == 1)

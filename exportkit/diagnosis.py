@@ -1,4 +1,4 @@
-"""How a child ended, in words: the signal, the stage, and the user's line."""
+"""What went wrong, in words: how a child ended, what an exporter did not take, and the user's line."""
 
 import os
 import re
@@ -25,6 +25,7 @@ _NO_SPACE = re.compile(
     r"No space left on device|unexpected pos \d+ vs \d+|PytorchStreamWriter failed|Disk quota exceeded|enforce fail at inline_container",
     re.IGNORECASE,
 )
+_NAMED = re.compile(r'File "([^"]+)", line (\d+)')
 _DUMPED = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
 
 
@@ -44,6 +45,40 @@ def innermost_of_packages(frames: Sequence[tuple[str, int]]) -> str:
         if found and not inside.startswith(("torch/", "onnxscript/", "onnx_ir/", "exportkit/")):
             return f"{inside}:{line}"
     return ""
+
+
+def places(error: Exception) -> tuple[str, str]:
+    """Finds the line of the user's file, and that of a package which the file uses, where an exporter stopped; "" for none."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
+    named = [(file, int(line)) for file, line in _NAMED.findall(str(error))]
+    where = innermost(named, []) or innermost(frames, [])
+    return where, innermost_of_packages(named) or innermost_of_packages(frames)
+
+
+def meaning(error: Exception) -> str:
+    """Finds the sentence of an exporter's long text that says what it does not take."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [
+        line
+        for line in lines
+        if not line.startswith(("File ", "~", "Failure while executing", "Original traceback", "from user code", "```", "Set TORCH"))
+    ]
+    for key in (
+        "Suggested fixes",
+        "Could not guard",
+        "is not supported",
+        "not supported",
+        "Unsupported",
+        "Unknown",
+        "Expected",
+        "Cannot",
+        "cannot",
+        "Constraints",
+    ):
+        for line in lines:
+            if key in line:
+                return line[:240].rstrip(":")  # as TorchScript ends its own, before the source
+    return (lines[0] if lines else type(error).__name__)[:240].rstrip(":")
 
 
 def where_in_dump(text: str, user_files: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,7 +53,8 @@ def make(
             made[name] = Result(error, names, branching)
         except Exception as error:  # noqa: BLE001 - exporters raise whatever they like; the next strategy is taken
             made[name] = Result(ExportError(_deepest(error)), names, branching)
-    return made
+    sides = captures.sides()
+    return {name: replace(one, sides=sides) for name, one in made.items()}
 
 
 def keep_lifted(live: Live, file: Path) -> None:

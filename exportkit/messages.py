@@ -117,6 +117,7 @@ class Evidence:
         weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
         narrow: True where forward computes in 16 bits somewhere.
         ways: line that decides by a tensor's value -> how many different ways the cases took there.
+        one_sided: those of these lines at which no case ever had the other answer.
     """
 
     trial: Trial
@@ -126,6 +127,7 @@ class Evidence:
     digest: str
     narrow: bool = False
     ways: Mapping[str, int] = field(default_factory=dict)
+    one_sided: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -150,11 +152,13 @@ class Result:
 
     Attributes:
         control_flow: the network's source has loops or branches, which one strategy may bake and another keep.
+        sides: sizes at which eager takes another side of a branch than the exporter did.
     """
 
     made: Artifact | ExportKitError
     strategies: tuple[str, ...]
     control_flow: bool = False
+    sides: tuple[Mapping[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

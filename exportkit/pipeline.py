@@ -13,7 +13,7 @@ from exportkit import manifest, runtimes, search, store
 from exportkit.attempts import Bench
 from exportkit.errors import CrashError, ExportError, ExportKitError, RunError
 from exportkit.manifest import GOLDEN, Made
-from exportkit.messages import Evidence, Survey
+from exportkit.messages import Evidence, Result, Survey
 from exportkit.spec import Case, Finding, Network
 from exportkit.worker import Host, Limits
 
@@ -29,6 +29,7 @@ JUDGING = (
     "torch.export.pt2_archive._package",
 )
 EXPORTING = ("torch.export._trace", "exportkit.make", "exportkit.formats.pt2", "exportkit.formats.torchscript", "exportkit.warm")
+_LANES = 7  # loading again, references and those of other sides, and for each of two groups of formats making and proving
 
 Listener = Callable[[str], None]
 
@@ -107,7 +108,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     limits = Limits(request.timeout, request.memory)
     provider, ort_library = choose_provider(request.provider, server, limits), find_library(request.ort_library)
     loaded, holder = hold(request, server, limits, listen, given)
-    with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(5) as lanes:
+    with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(_LANES) as lanes:
         work = staging.folder / ".work"
         (work / "cases").mkdir(parents=True)
         again = lanes.submit(_load_again, request, server, limits, loaded.network) if given is None else None
@@ -119,8 +120,15 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         bench = Bench(
             server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent, request.repro,
         )  # fmt: skip
-        made = _make(bench, lanes, request.formats, network)
-        proof = evidence.result()
+        # TorchScript is made beside .pt2 and ONNX, which share one torch.export.
+        groups = [[one for one in request.formats if one == "torchscript"], [one for one in request.formats if one != "torchscript"]]
+        making = [(group, lanes.submit(bench.first, group, network)) for group in groups if group]
+        firsts = [future for _, future in making]
+        bench = replace(bench, evidence=lanes.submit(_with_sides, evidence, firsts, bench, survey))
+        proving = [lanes.submit(bench.lane, group, network, future) for group, future in making]
+        by_format = {one.format: one for future in proving for one in future.result()}
+        made = tuple(by_format[name] for name in request.formats)
+        proof = bench.evidence.result()
         refuse_state(survey, proof, network)
         network = replace(network, outputs=proof.outputs)
         if request.search:
@@ -223,6 +231,18 @@ def reference(
     return replace(ran, trial=replace(ran.trial, budgets=budgets))
 
 
+def _with_sides(evidence: "Future[Evidence]", firsts: Sequence["Future[dict[str, Result]]"], bench: Bench, survey: Survey) -> Evidence:
+    """Adds cases on the sides of branches that torch.export did not take, where it tells of any: no artifact is proven without them."""
+    sides = [sizes for future in firsts for one in future.result().values() for sizes in one.sides]
+    distinct = [sizes for place, sizes in enumerate(sides) if sizes not in sides[:place]]
+    cases = [Case(f"side-{number}", sizes, "like", "inside", 400 + number) for number, sizes in enumerate(distinct)]
+    proof = evidence.result()
+    if not cases:
+        return proof
+    survey = replace(survey, cases=(*survey.cases, *cases))
+    return reference(bench.server, bench.holder, survey, bench.work / "cases", bench.limits, bench.listen, bench.seconds)
+
+
 def _load_again(request: Request, server: Host, limits: Limits, network: Network) -> tuple[Finding, ...]:
     """Loads the file a second time, in a fresh process under another seed."""
     call = ("exportkit.load:weights_digest_of", request.net, request.inputs, request.weights)
@@ -246,14 +266,6 @@ def _crashes(build: Callable[[Case], object], cases: Sequence[Case]) -> Iterator
                 yield case.name, error.what.partition(" in ")[0]
             except RunError:
                 continue
-
-
-def _make(bench: Bench, lanes: ThreadPoolExecutor, formats: Sequence[str], network: Network) -> tuple[Made, ...]:
-    """Makes the formats: TorchScript beside .pt2 and ONNX, which share one torch.export."""
-    groups = [[one for one in formats if one == "torchscript"], [one for one in formats if one != "torchscript"]]
-    futures: list[Future[list[Made]]] = [lanes.submit(bench.lane, group, network) for group in groups if group]
-    made = {one.format: one for future in futures for one in future.result()}
-    return tuple(made[name] for name in formats)
 
 
 def _publish(

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from exportkit import sample, state
+from exportkit import guards, sample, state
 from exportkit.errors import ExportError
 from exportkit.load import Live
 from exportkit.results import flatten
 from exportkit.spec import Case, Symbol
 
 _MOST = 1 << 26  # elements of inputs that are tried: a bound of 16 million, as torch.quantile has, is no branch that anybody wrote
+_CASE, _CASES = 1 << 17, 8  # elements of inputs that are a case, and the most cases
 _ENDLESS = 1 << 30  # torch.export's own upper bounds where there is none lie above
+
+Run = Callable[[Mapping[str, torch.Tensor]], Any]
 
 
 def reach(live: Live, symbols: Sequence[Symbol], program: ExportedProgram) -> dict[str, int]:
@@ -36,9 +39,7 @@ def refuse_short_reach(live: Live, symbols: Sequence[Symbol], program: ExportedP
         raise _short(symbol, high)
 
 
-def refuse_other_beyond(
-    live: Live, symbols: Sequence[Symbol], program: ExportedProgram, run: Callable[[Mapping[str, torch.Tensor]], Any]
-) -> None:
+def refuse_other_beyond(live: Live, symbols: Sequence[Symbol], program: ExportedProgram, run: Run) -> None:
     """Refuses a module that was made of the same run as a program, and computes something else beyond what bounds the program.
 
     Not every bound is a branch: that of a slice, of a table of positions say, harms nothing where the result does not read it.
@@ -50,13 +51,61 @@ def refuse_other_beyond(
         ExportError: forward branches on a size, and the module holds one side of the branch.
     """
     for symbol, high, inputs, want in _beyond(live, symbols, program, far=True):
-        try:
-            with torch.no_grad(), state.preserved(live.module):
-                got = flatten(run(inputs), frozenset())[1]
-        except Exception as error:
-            raise _short(symbol, high) from error
-        if not all(_alike(one, other) for one, other in zip(got.values(), want.values(), strict=True)):
+        if not _agrees(live, run, inputs, want):
             raise _short(symbol, high)
+    refuse_other_side(live, symbols, program, run)
+
+
+def refuse_other_side(live: Live, symbols: Sequence[Symbol], program: ExportedProgram, run: Run) -> None:
+    """Refuses a module that was made of the same run as a program, and computes something else where a guard of the program is broken.
+
+    Args:
+        run: as `refuse_other_beyond` has it.
+
+    Raises:
+        ExportError: names the guard, and the line that asked.
+    """
+    for guard, sizes, inputs, want in _sides(live, symbols, program):
+        if not _agrees(live, run, inputs, want):
+            raise ExportError(
+                f"forward branches on a size: an export is right where {guard.text}, eager computes something else at {_words(sizes)}",
+                where=guard.where,
+                todo="Leave these sizes out with dynamic_shapes, or write both sides of the branch in tensor operations.",
+            )
+
+
+def sides(live: Live, symbols: Sequence[Symbol], program: ExportedProgram) -> tuple[dict[str, int], ...]:
+    """Lists sizes at which eager takes the other side of a branch of which a program holds one: no artifact is proven without them."""
+    usual = sample.sizes_for_capture(symbols)
+    found = [usual | {symbol.name: high + symbol.step} for symbol, high, _, _ in _beyond(live, symbols, program)]
+    found += [sizes for _, sizes, _, _ in _sides(live, symbols, program)]
+    return tuple(one for place, one in enumerate(found) if one not in found[:place] and _elements(live, symbols, one) <= _CASE)[:_CASES]
+
+
+def _sides(
+    live: Live, symbols: Sequence[Symbol], program: ExportedProgram
+) -> Iterator[tuple[guards.Guard, dict[str, int], Mapping[str, torch.Tensor], dict[str, torch.Tensor]]]:
+    """Yields each guard of a program with the first sizes that break it and that eager takes, inputs of them, and eager's results."""
+    tensors = dict(zip([spec.name for spec in live.network.inputs], tensors_of(program), strict=True))
+    for guard in guards.breakable(program, tensors, symbols, sample.sizes_for_capture(symbols)):
+        for sizes in guard.sizes:
+            if drawn := _drawn(live, symbols, sizes):
+                yield guard, sizes, *drawn
+                break
+
+
+def _agrees(live: Live, run: Run, inputs: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> bool:
+    """Says whether a module gives what eager gave."""
+    try:
+        with torch.no_grad(), state.preserved(live.module):
+            got = flatten(run(inputs), frozenset())[1]
+    except Exception:  # noqa: BLE001 - whatever it raises, eager did not
+        return False
+    return all(_alike(one, other) for one, other in zip(got.values(), want.values(), strict=True))
+
+
+def _words(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
 
 
 def _short(symbol: Symbol, high: int) -> ExportError:
@@ -113,14 +162,18 @@ def _beyond(
         if (high := _bound(live, symbol, program)) is None:
             continue
         for size in (high + symbol.step, 2 * high) if far else (high + symbol.step,):
-            sizes = sample.sizes_for_capture(symbols) | {symbol.name: size}
-            if _elements(live, symbols, sizes) > _MOST:
-                continue
-            for kind in ("like", "resampled"):
-                inputs = sample.draw(live, symbols, Case("beyond", sizes, kind, "inside", 0))
-                want = None
-                with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
-                    want = flatten(live.call(inputs), frozenset())[1]
-                if want is not None:
-                    yield symbol, high, inputs, want
-                    break
+            if drawn := _drawn(live, symbols, sample.sizes_for_capture(symbols) | {symbol.name: size}):
+                yield symbol, high, *drawn
+
+
+def _drawn(
+    live: Live, symbols: Sequence[Symbol], sizes: Mapping[str, int]
+) -> tuple[Mapping[str, torch.Tensor], dict[str, torch.Tensor]] | None:
+    """Draws inputs of these sizes, with eager's results; None where eager takes none, or they are too large to try."""
+    if _elements(live, symbols, sizes) > _MOST:
+        return None
+    for kind in ("like", "resampled"):
+        inputs = sample.draw(live, symbols, Case("beyond", dict(sizes), kind, "inside", 0))
+        with contextlib.suppress(Exception), torch.no_grad(), state.preserved(live.module):
+            return inputs, flatten(live.call(inputs), frozenset())[1]
+    return None

@@ -100,6 +100,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         _digest(example),
         live.narrow,
         decisions.ways(decided),
+        decisions.one_sided(decided),
         findings,
     )
 

@@ -16,7 +16,7 @@ FLOORS = {
     "simplify": 2, "translations": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
     "calling": 3, "starter": 3, "v2wire": 2, "v2client": 3, "casegroups": 4,
-    "find": 3,
+    "find": 3, "guards": 2,
     "load": 4,
     "draws": 1, "sample": 5,
     "dimensions": 6, "reach": 6, "runs": 5, "repeats": 6, "ties": 1, "decisions": 1, "baking": 1,

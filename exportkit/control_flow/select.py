@@ -31,10 +31,11 @@ def modules_to_lift(network: nn.Module) -> dict[str, Any]:
     Raises:
         ExportError: there is none, or TorchScript takes none of them.
     """
-    refused: list[ExportError] = []
+    refused: list[tuple[bool, ExportError]] = []
     found = dict(_visit(network, "", refused))
     if not found:
-        raise refused[0] if refused else ExportError("there is no loop or branch to lift")
+        told = sorted(refused, key=lambda one: not one[0])  # a loop is more likely what stands in the way than a branch
+        raise told[0][1] if told else ExportError("there is no loop or branch to lift")
     return found
 
 
@@ -43,7 +44,7 @@ def has_control_flow(network: nn.Module) -> bool:
     return isinstance(network, torch.jit.ScriptModule) or any(map(_places_of, network.modules()))
 
 
-def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator[tuple[str, Any]]:
+def _visit(module: nn.Module, name: str, refused: list[tuple[bool, ExportError]]) -> Iterator[tuple[str, Any]]:
     if isinstance(module, torch.jit.ScriptModule):
         yield name, module
         return
@@ -52,8 +53,7 @@ def _visit(module: nn.Module, name: str, refused: list[ExportError]) -> Iterator
         try:
             graph = scripted(module, lifting=True)
         except Exception as error:  # noqa: BLE001 - TorchScript raises whatever it likes
-            if _has_loop(type(module)):
-                refused.append(_refusal(error, module, name))
+            refused.append((_has_loop(type(module)), _refusal(error, module, name)))
         else:
             if places & set(_dynamic_places(graph.inlined_graph)):
                 yield name, graph
@@ -104,10 +104,11 @@ def _dynamic_places(block: Any) -> Iterator[str]:
 
 
 def _is_dynamic(node: Any) -> bool:
-    """Says whether a branch hangs on a tensor; or on a size, where it does more than to raise."""
+    """Says whether a branch hangs on a tensor; or on a size, where it does more than to raise: it computes, or chooses a number."""
     kinds = set(_sources(node.inputsAt(0).node(), set()))
     blocks = [{one.kind() for one in block.nodes()} for block in node.blocks()]
-    works = any(inner - {"prim::Constant"} and "prim::RaiseException" not in inner for inner in blocks)
+    chooses = node.outputsSize() > 0 and not any("prim::RaiseException" in inner for inner in blocks)
+    works = chooses or any(inner - {"prim::Constant"} and "prim::RaiseException" not in inner for inner in blocks)
     return bool(kinds & _FROM_TENSORS) or (works and bool(kinds & _FROM_SIZES))
 
 

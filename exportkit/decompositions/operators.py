@@ -6,7 +6,7 @@ pair of places, which is exact, takes any length, and costs the square of it.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.scatter_reduce.two: _scatter_reduce,
         aten.histc.default: _histc,
         aten.vdot.default: _vdot,
+        aten.amax.default: functools.partial(_over_all, aten.amax.default),
+        aten.amin.default: functools.partial(_over_all, aten.amin.default),
+        aten.nansum.default: lambda x, *args, **options: torch.where(x.isnan(), torch.zeros_like(x), x).sum(*args, **options),
         aten.cummax.default: lambda x, dim: _running(x, dim, largest=True),
         aten.cummin.default: lambda x, dim: _running(x, dim, largest=False),
         aten.cumprod.default: _cumprod,
@@ -75,6 +78,13 @@ def _scatter_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, *, i
     neutral = {"prod": 1, "amax": _lowest(x.dtype), "amin": _highest(x.dtype)}[reduce]
     start = torch.where(hits > 0, torch.full_like(x, neutral), x)
     return aten.scatter_reduce.two(start, dim, index, source, reduce)
+
+
+def _over_all(operator: Any, x: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    """Names all dimensions where none is named."""
+    if dim or not x.ndim:
+        return NotImplemented
+    return operator(x, list(range(x.ndim)), keepdim)
 
 
 def _histc(x: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:  # noqa: A002 - torch's names

@@ -19,7 +19,7 @@ import onnx_ir
 import torch
 
 from exportkit import runtimes, translations
-from exportkit.capture import Captures, Options, refuse_other_beyond, symbol_at, unguarded, without_paths
+from exportkit.capture import Captures, Options, refuse_other_beyond, refuse_other_side, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
 from exportkit.patches import recurrent
@@ -85,6 +85,7 @@ def decomposed(captures: Captures, strategy: str, options: Options) -> Any:
 def _convert(program: Any, captures: Captures, folder: Path, options: Options, strategy: str) -> Artifact:
     _refuse_complex(captures)
     refuse_short_reach(captures.live, captures.symbols, program)
+    refuse_other_side(captures, program)
     return _finish(_translate(program, options).model, captures, folder, options, strategy)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from exportkit.capture import Captures, Options, refuse_other_beyond, signature_of, unguarded
+from exportkit.capture import Captures, Options, refuse_other_beyond, refuse_other_side, signature_of, unguarded
 from exportkit.reach import reach
 from exportkit.spec import Artifact
 
@@ -31,6 +31,7 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 def _save(program: ExportedProgram, captures: Captures, folder: Path, strategy: str) -> Artifact:
     """Saves the program; the signature is read back from the file."""
+    refuse_other_side(captures, program)
     file = f"{captures.name}.pt2"
     torch.export.save(program, folder / file)
     loaded = torch.export.load(folder / file)

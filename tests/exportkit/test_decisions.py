@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from exportkit.decisions import Decisions, watched, ways
+from exportkit.decisions import Decisions, one_sided, watched, ways
 
 
 class Net(nn.Module):
@@ -63,3 +63,8 @@ def test_torch_is_left_as_it_was():
     with pytest.raises(ZeroDivisionError), watched(Decisions()):
         _ = 1 / 0
     assert {name: getattr(torch.Tensor, name) for name in before} == before
+
+
+def test_a_line_that_had_one_answer_alone_is_one_sided():
+    runs = [Decisions({"net.py:3": [True, True], "net.py:5": [True, False]}), Decisions({"net.py:3": [True], "net.py:9": [False]})]
+    assert one_sided(runs) == ("net.py:3", "net.py:9")

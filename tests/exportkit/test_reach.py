@@ -8,7 +8,7 @@ from torch.export import Dim
 
 from exportkit.capture import unguarded
 from exportkit.errors import ExportError
-from exportkit.reach import reach, refuse_other_beyond, refuse_short_reach
+from exportkit.reach import reach, refuse_other_beyond, refuse_other_side, refuse_short_reach, sides
 from exportkit.spec import Symbol
 
 
@@ -87,3 +87,32 @@ def test_a_module_with_one_side_of_a_branch_is_refused_though_its_own_bounds_are
         module = unguarded(program)
         with pytest.raises(ExportError, match="right up to 20 only"):
             refuse_other_beyond(net, symbols, program, lambda inputs: module(**inputs))
+
+
+def odd(net, x):
+    return net.parts[0](x[:3] if x.shape[0] == 70 else x)
+
+
+def parted(net, x):
+    return net.parts[0](x.flip(0).flip(0) if x.shape[0] % 16 == 0 else x)
+
+
+def test_a_branch_on_one_exact_size_is_refused_with_its_condition_and_line():
+    with torch.no_grad():
+        net, symbols, program = exported(odd)
+        with pytest.raises(ExportError, match="right where batch != 70, eager computes something else at batch = 70") as refusal:
+            refuse_other_side(net, symbols, program, lambda inputs: unguarded(program)(**inputs))
+    assert refusal.value.where == f"test_reach.py:{odd.__code__.co_firstlineno + 1}"
+
+
+def test_two_ways_to_the_same_result_are_no_branch():
+    with torch.no_grad():
+        net, symbols, program = exported(parted)
+        refuse_other_side(net, symbols, program, lambda inputs: unguarded(program)(**inputs))
+        assert sides(net, symbols, program) == ({"batch": 16},)  # still compared there
+
+
+@pytest.mark.parametrize(("function", "sizes"), [(halved, ({"batch": 21},)), (odd, ({"batch": 70},)), (positioned, ({"batch": 21},))])
+def test_sizes_on_the_other_side_of_a_branch_become_cases(function, sizes):
+    with torch.no_grad():
+        assert sides(*exported(function)) == sizes

@@ -268,6 +268,21 @@ def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_pa
     assert np.allclose(whole, end, atol=1e-5)
 
 
+def test_a_branch_on_one_exact_size_is_taken_and_compared(exportkit, tmp_path):
+    done = exportkit("export", NETS / "exact_size.py")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 0, told + done.stderr
+    assert "exact_size.py:14: forward branches on a size: an export is right where x_1 != 700" in told
+    folder = tmp_path / "artifacts" / "exact_size"
+    assert any(case["sizes"].get("x_1") == 700 for case in json.loads((folder / "manifest.json").read_text())["evidence"]["cases"])
+    x = torch.ones(1, 700, 4)
+    session = onnxruntime.InferenceSession(folder / "exact_size.onnx")
+    program, script = torch.export.load(folder / "exact_size.pt2").module(), torch.jit.load(folder / "exact_size.pt")
+    answers = [session.run(None, {"x": x.numpy()})[0], program(x).detach().numpy(), script(x).detach().numpy()]
+    short = script(torch.ones(1, 6, 4)).detach().numpy()  # its half is 3 long, as that of 700 is
+    assert all(np.allclose(one, short, atol=1e-6) for one in answers)
+
+
 def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(exportkit, tmp_path):
     done = exportkit("export", NETS / "rare_branch.py", "--format", "torchscript")
     assert done.returncode == 1, done.stdout + done.stderr

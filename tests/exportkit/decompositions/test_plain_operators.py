@@ -24,6 +24,8 @@ def same(one, other):
         (aten.cummax.default, (0,)),
         (aten.cummin.default, (-1,)),
         (aten.cumprod.default, (1,)),
+        (aten.amax.default, ()),
+        (aten.amin.default, ([], True)),
         (aten.median.default, ()),
         (aten.median.dim, (0,)),
         (aten.median.dim, (1, True)),
@@ -41,6 +43,12 @@ def test_operators_along_an_axis(x, operator, args):
         return
     for one, other in zip(*((pair if isinstance(pair, tuple) else (pair,)) for pair in (want, got)), strict=True):
         assert same(one, other)
+
+
+def test_sums_that_leave_out_what_is_no_number():
+    x = torch.tensor([[1.0, float("nan"), 2.0], [float("nan"), 4.0, 8.0]])
+    for given in [(), (1,), ([0, 1], True)]:
+        assert same(torch.nansum(x, *given), RULES[aten.nansum.default](x, *given))
 
 
 @pytest.mark.parametrize("right", [False, True])
