@@ -63,7 +63,7 @@ class Bench:
             return list(pool.map(lambda name: self.prove(name, network, first[name], started), formats))
 
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
-        """Takes a format's strategies in order until one is proven; then all again with the inferred dimensions fixed.
+        """Takes a format's strategies in order until one is proven; then all again with inferred dimensions fixed, the rows last.
 
         Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
         """
@@ -241,9 +241,15 @@ def _with(reports: tuple[Report, ...], findings: Iterable[Finding], severity: Se
 
 
 def _plan(strategies: int, network: Network) -> Iterable[tuple[int, Network]]:
-    """Yields every strategy with all dimensions, then every one with those only that the user asked for."""
-    fixed = replace(network, symbols=tuple(symbol for symbol in network.symbols if symbol.declared))
-    for variant in [network] if fixed.symbols == network.symbols else [network, fixed]:
+    """Yields every strategy with all dimensions, then with those that the user asked for and the rows, in the end without the rows."""
+    asked = {symbol.name for symbol in network.symbols if symbol.declared}
+    rows = {symbol.name for symbol in network.symbols if all(axis == 0 for _, axis, _ in symbol.places)}
+    variants = [network]
+    for names in (asked | rows, asked):
+        kept = tuple(symbol for symbol in network.symbols if symbol.name in names)
+        if kept != variants[-1].symbols:
+            variants.append(replace(network, symbols=kept))
+    for variant in variants:
         yield from ((place, variant) for place in range(strategies))
 
 

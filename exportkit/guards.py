@@ -31,12 +31,14 @@ class Guard:
     Attributes:
         text: in the symbols' names: "time != 700".
         where: "net.py:12", the user's line that asked; "" where none is known.
-        sizes: the smallest sizes within the program's ranges that break it, by symbol.
+        alone: sizes by symbol within the program's ranges that break it, the smallest first: one of them is not the usual one.
+        together: the same size of every dimension but the rows, for conditions of which the first of two is noted (`h % 32 or w % 32`).
     """
 
     text: str
     where: str
-    sizes: tuple[dict[str, int], ...]
+    alone: tuple[dict[str, int], ...]
+    together: tuple[dict[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,11 @@ class _Varying:
 
 
 def breakable(
-    program: ExportedProgram, tensors: Mapping[str, torch.Tensor], symbols: Sequence[Symbol], usual: Mapping[str, int]
+    program: ExportedProgram, tensors: Mapping[str, torch.Tensor], symbols: Sequence[Symbol], usual: dict[str, int]
 ) -> Iterator[Guard]:
     """Yields the guards that sizes within the ranges of a program and of the symbols break.
 
-    One size varies at a time: what takes two unusual sizes to break is not found.
+    What takes two unusual sizes that are not the same to break is not found.
 
     Args:
         program: as torch.export returned it; a loaded one has lost its guards.
@@ -83,9 +85,12 @@ def breakable(
             if condition in told or not condition.free_symbols or not condition.free_symbols <= varying.keys():
                 continue
             told.add(condition)
-            if sizes := tuple(islice(_breaking(condition, varying, usual), _TRIED)):
+            if found := list(islice(_breaking(condition, varying, usual), _TRIED)):
                 text = PythonPrinter().doprint(condition.subs({name: one.value for name, one in varying.items()}))
-                yield Guard(text, _line(recorded), sizes)
+                alone = tuple(usual | {name: size} for name, size in found)
+                wide = [one for one in varying.values() if any(axis for _, axis, _ in one.symbol.places)]
+                together = (usual | {one.symbol.name: size for one in wide if one.at(size) is not None} for _, size in found)
+                yield Guard(text, _line(recorded), alone, tuple(sizes for sizes in together if sizes not in (usual, *alone)))
 
 
 def _environments(tensors: Mapping[str, torch.Tensor]) -> list[Any]:
@@ -115,14 +120,14 @@ def _named(symbol: Symbol) -> sympy.Symbol:
     return sympy.Symbol(symbol.name, integer=True, positive=True)
 
 
-def _breaking(condition: Any, varying: Mapping[Any, _Varying], usual: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yields sizes at which a condition is false, the smallest first."""
+def _breaking(condition: Any, varying: Mapping[Any, _Varying], usual: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Yields symbols, each with a size at which a condition is false; the smallest sizes first."""
     values = {own: one.at(usual[one.symbol.name]) for own, one in varying.items()}
     for size in _candidates(condition, usual):
         for own in sorted(condition.free_symbols, key=str):
             at = {**values, own: varying[own].at(size)}
             if None not in at.values() and condition.xreplace(at) == sympy.false:
-                yield {**usual, varying[own].symbol.name: size}
+                yield varying[own].symbol.name, size
 
 
 def _candidates(condition: Any, usual: Mapping[str, int]) -> list[int]:

@@ -65,10 +65,12 @@ def refuse_other_side(live: Live, symbols: Sequence[Symbol], program: ExportedPr
     Raises:
         ExportError: names the guard, and the line that asked.
     """
+    usual = sample.sizes_for_capture(symbols)
     for guard, sizes, inputs, want in _sides(live, symbols, program):
         if not _agrees(live, run, inputs, want):
+            at = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size != usual[name])
             raise ExportError(
-                f"forward branches on a size: an export is right where {guard.text}, eager computes something else at {_words(sizes)}",
+                f"forward branches on a size: an export is right where {guard.text}, eager computes something else at {at}",
                 where=guard.where,
                 todo="Leave these sizes out with dynamic_shapes, or write both sides of the branch in tensor operations.",
             )
@@ -88,10 +90,11 @@ def _sides(
     """Yields each guard of a program with the first sizes that break it and that eager takes, inputs of them, and eager's results."""
     tensors = dict(zip([spec.name for spec in live.network.inputs], tensors_of(program), strict=True))
     for guard in guards.breakable(program, tensors, symbols, sample.sizes_for_capture(symbols)):
-        for sizes in guard.sizes:
-            if drawn := _drawn(live, symbols, sizes):
-                yield guard, sizes, *drawn
-                break
+        for choice in (guard.alone, guard.together):
+            for sizes in choice:
+                if drawn := _drawn(live, symbols, sizes):
+                    yield guard, sizes, *drawn
+                    break
 
 
 def _agrees(live: Live, run: Run, inputs: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> bool:
@@ -102,10 +105,6 @@ def _agrees(live: Live, run: Run, inputs: Mapping[str, torch.Tensor], want: Mapp
     except Exception:  # noqa: BLE001 - whatever it raises, eager did not
         return False
     return all(_alike(one, other) for one, other in zip(got.values(), want.values(), strict=True))
-
-
-def _words(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} = {size}" for name, size in sizes.items())
 
 
 def _short(symbol: Symbol, high: int) -> ExportError:

@@ -25,7 +25,7 @@ def guards(condition, *, low=1, high=None, step=1, offset=0, other=False):
     symbols = [Symbol("time", (("x", 1, offset),), 8 + step % 2, step, low, high), Symbol("width", (("y", 0, 0),), 5)]
     usual = {"time": 8 + step % 2, "width": 5}
     found = breakable(program, tensors, symbols, usual)
-    return {guard.text: (guard.sizes[0]["time"], guard.sizes[0]["width"]) if other else guard.sizes[0]["time"] for guard in found}
+    return {guard.text: (guard.alone[0]["time"], guard.alone[0]["width"]) if other else guard.alone[0]["time"] for guard in found}
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,17 @@ def test_steps_and_offsets_are_counted():
 def test_a_bound_is_no_condition_of_its_own():
     """The program's ranges hold it."""
     assert guards(lambda time, _: time > 700) == {}
+
+
+def test_the_second_of_two_conditions_is_reached_by_the_size_that_breaks_the_first():
+    class Windowed(nn.Module):
+        def forward(self, x):
+            return x.flip(2) if x.shape[2] % 32 == 0 and x.shape[3] % 32 == 0 else x
+
+    x = torch.randn(2, 3, 8, 9)
+    program = torch.export.export(Windowed(), (x,), dynamic_shapes=({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},))
+    symbols = [Symbol(name, (("x", axis, 0),), x.shape[axis]) for name, axis in (("batch", 0), ("height", 2), ("width", 3))]
+    tensors = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
+    (guard,) = breakable(program, tensors, symbols, {"batch": 2, "height": 8, "width": 9})
+    assert guard.alone[0] == {"batch": 2, "height": 32, "width": 9}
+    assert guard.together[0] == {"batch": 2, "height": 32, "width": 32}

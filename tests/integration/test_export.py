@@ -283,6 +283,16 @@ def test_a_branch_on_one_exact_size_is_taken_and_compared(exportkit, tmp_path):
     assert all(np.allclose(one, short, atol=1e-6) for one in answers)
 
 
+def test_a_branch_on_a_size_that_cannot_be_lifted_costs_that_dimension_and_not_the_rows(exportkit, tmp_path):
+    net = tmp_path / "unlifted.py"
+    net.write_text((NETS / "exact_size.py").read_text().replace("forward(self, x)", "forward(self, x, **unused)"))
+    done = exportkit("export", net, "--format", "pt2,onnx")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 0, told + done.stderr
+    assert "dimension x_1 (x axis 1) varies in eager, this artifact takes 8 only [pt2, onnx]" in told
+    assert "dimension batch" not in told
+
+
 def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(exportkit, tmp_path):
     done = exportkit("export", NETS / "rare_branch.py", "--format", "torchscript")
     assert done.returncode == 1, done.stdout + done.stderr
