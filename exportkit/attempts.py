@@ -65,7 +65,8 @@ class Bench:
     def prove(self, name: str, network: Network, first: Result, started: float) -> Made:
         """Takes a format's strategies in order until one is proven; then all again with inferred dimensions fixed, the rows last.
 
-        Where the network has loops or branches, an artifact that lost an inferred dimension waits until later strategies had their turn.
+        Where the network has loops or branches, an artifact that lost an inferred dimension, or ends at a bound of it, waits until later
+        strategies had their turn.
         """
         earlier: list[tuple[str, str]] = []
         failed: list[_Failed] = []
@@ -82,16 +83,16 @@ class Bench:
             folder = self.folder(name, place, variant)
             reports = self.judge(folder, result, network)
             made = Made(name, result, reports, tuple(earlier), "", time.monotonic() - started, folder)
-            if made.good and made.lost and variant is network and first.control_flow:
+            if made.good and (made.lost or made.bounded) and variant is network and first.control_flow:
                 kept.append(made)
-                earlier.append((strategies[place], f"fixes {', '.join(made.lost)}"))
+                earlier.append((strategies[place], f"fixes {', '.join(made.lost)}" if made.lost else f"bounds {', '.join(made.bounded)}"))
             elif made.good or (made.outcome == "undetermined" and not kept):
                 return self.with_blame(self.with_rows(made, network), failed)
             else:
                 failed.append(_Failed(folder, result, variant, reports))
                 earlier.append((strategies[place], why(reports) or "not proven"))
         if kept:
-            best = min(kept, key=lambda made: len(made.lost))
+            best = min(kept, key=lambda made: (len(made.lost), len(made.bounded)))
             others = tuple(one for one in earlier if one[0] != best.artifact.strategy) if best.artifact else ()
             return self.with_blame(self.with_rows(replace(best, earlier=others, seconds=time.monotonic() - started), network), failed)
         reports = _with(_telling(failed).reports, self.blame(_telling(failed)), "error") if failed else ()

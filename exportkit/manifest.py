@@ -46,6 +46,11 @@ class Made:
         return tuple(dict.fromkeys(text.partition(" (")[0] for text in texts))
 
     @property
+    def bounded(self) -> tuple[str, ...]:
+        """Names the dimensions that eager takes beyond where the artifact ends: torch.export held one side of a branch."""
+        return tuple(self.artifact.facts.get("reach", ())) if self.artifact else ()
+
+    @property
     def good(self) -> bool:
         return self.outcome.startswith("passed")
 

@@ -148,6 +148,22 @@ eq = _comparison(operator.eq, sympy.Eq)
 ne = _comparison(operator.ne, sympy.Ne)
 
 
+def contains(values: Any, value: Any) -> Any:
+    """Does what `value in values` does, by a comparison with each."""
+    found: Any = False
+    for one in values:
+        same = eq(one, value)
+        if same is True:
+            return True
+        found = same if found is False else logical("or", found, same)
+    return found
+
+
+def divided(a: Any, b: Any) -> tuple[Any, Any]:
+    """Does what `divmod` does, which takes no symbolic sizes."""
+    return floordiv(a, b), mod(a, b)
+
+
 def is_positive(count: Any) -> bool:
     """Says whether a count is above zero at every size."""
     decided = sympy.Gt(_free(count), 0)

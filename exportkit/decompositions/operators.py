@@ -28,6 +28,10 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.cummax.default: lambda x, dim: _running(x, dim, largest=True),
         aten.cummin.default: lambda x, dim: _running(x, dim, largest=False),
         aten.cumprod.default: _cumprod,
+        aten.logcumsumexp.default: _logcumsumexp,
+        aten.binary_cross_entropy_with_logits.default: _binary_cross_entropy,
+        aten.fmax.default: lambda x, y: torch.where(y.isnan() | (x >= y), x, y),
+        aten.fmin.default: lambda x, y: torch.where(y.isnan() | (x <= y), x, y),
         aten.sort.stable: _sort,
         aten.median.default: lambda x: _kth(x.flatten(), (x.numel() + 1) // 2, 0, keepdim=False)[0],
         aten.median.dim: lambda x, dim, keepdim=False: _kth(x, (x.shape[dim] + 1) // 2, dim, keepdim=keepdim),
@@ -130,6 +134,26 @@ def _cumprod(x: Any, dim: int, *, dtype: Any = None) -> Any:
         return x.clone()
     pairs, before = _pairs(x.movedim(dim, -1))
     return torch.where(before, pairs, torch.ones_like(pairs)).prod(-1).movedim(-1, dim)
+
+
+def _logcumsumexp(x: Any, dim: int) -> Any:
+    """Takes the largest element up to each place out of the sum: powers of all together overflow, and what is far below it is not lost."""
+    if x.ndim == 0:
+        return x.clone()
+    pairs, before = _pairs(x.movedim(dim, -1))
+    largest, place = (one.movedim(dim, -1).unsqueeze(-1) for one in _running(x, dim, largest=True))
+    others = before & (torch.arange(pairs.shape[-1], device=x.device) != place)
+    anchor = torch.where(largest.isinf(), torch.zeros_like(largest), largest)  # infinity minus infinity is no number
+    rest = torch.where(others, torch.exp(pairs - anchor), torch.zeros_like(pairs)).sum(-1)
+    return (largest.squeeze(-1) + torch.log1p(rest)).movedim(-1, dim)
+
+
+def _binary_cross_entropy(x: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: int = 1) -> Any:
+    """Writes the logarithm of the sigmoid without its overflow."""
+    softplus = torch.log1p(torch.exp(-x.abs())) + (-x).clamp(min=0)
+    loss = (1 - target) * x + (softplus if pos_weight is None else (1 + (pos_weight - 1) * target) * softplus)
+    loss = loss if weight is None else loss * weight
+    return {0: lambda: loss, 1: loss.mean, 2: loss.sum}[reduction]()
 
 
 def _pairs(x: Any) -> tuple[Any, Any]:

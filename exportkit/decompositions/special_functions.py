@@ -31,7 +31,36 @@ def table() -> dict[Any, Callable[..., Any]]:
         aten.signbit.default: _negative,
         aten.lgamma.default: lambda x: _in_double(_lgamma, x),
         aten.digamma.default: lambda x: _in_double(_digamma, x),
+        aten.log1p.default: _log1p,
+        aten.expm1.default: _expm1,
+        aten.log_sigmoid.default: lambda x: x.clamp(max=0) - torch.log1p(torch.exp(-x.abs())),
+        aten.logaddexp.default: lambda x, y: _logaddexp(x, y, 1.0),
+        aten.logaddexp2.default: lambda x, y: _logaddexp(x, y, math.log(2)),
+        aten.special_xlog1py.default: lambda x, y: torch.where((x == 0) & ~y.isnan(), torch.zeros_like(x * y), x * torch.log1p(y)),
     }
+
+
+def _log1p(x: Any) -> Any:
+    """Mends what 1 + x lost (Kahan; Higham, "Accuracy and Stability of Numerical Algorithms", 1.14.1); the exporter writes log(1 + x)."""
+    if not x.is_floating_point():
+        return NotImplemented
+    near = 1 + x
+    return torch.where((near == 1) | (near == torch.inf), x, torch.log(near) * (x / (near - 1)))
+
+
+def _expm1(x: Any) -> Any:
+    """Mends what exp(x) - 1 lost near 0 (Kahan; Higham, 1.14.1); the exporter writes the difference."""
+    if not x.is_floating_point():
+        return NotImplemented
+    near = torch.exp(x)
+    return torch.where(x.abs() > 0.5, near - 1, torch.where(near == 1, x, (near - 1) * (x / torch.log(near))))  # noqa: PLR2004 - no loss there
+
+
+def _logaddexp(x: Any, y: Any, base: float) -> Any:
+    """Takes the larger one out, whose power overflows in what the exporter writes; `base` is the logarithm of what is raised to a power."""
+    larger, gap = torch.maximum(x, y), (x - y).abs()
+    both = larger + torch.log1p(torch.exp(-gap * base)) / base
+    return torch.where(x == y, larger + math.log(2) / base, both)  # infinity minus infinity is no number
 
 
 def _erfinv(x: Any) -> Any:

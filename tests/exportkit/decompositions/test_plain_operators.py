@@ -45,6 +45,28 @@ def test_operators_along_an_axis(x, operator, args):
         assert same(one, other)
 
 
+@pytest.mark.parametrize("operator", [aten.fmax.default, aten.fmin.default], ids=str)
+def test_the_larger_and_the_smaller_one_where_one_is_no_number(operator):
+    ends = torch.tensor([-torch.inf, -1, 0, 2, torch.inf, torch.nan])
+    x, y = (one.flatten() for one in torch.meshgrid(ends, ends, indexing="ij"))
+    assert torch.equal(operator(x, y).nan_to_num(9), RULES[operator](x, y).nan_to_num(9))
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_sums_of_powers_up_to_each_place(dim):
+    x = torch.tensor([[300.0, -5, 0, 2, -torch.inf], [0, -20, 400, 399, torch.inf], [-torch.inf, -torch.inf, 0, -19, 1]])
+    assert torch.allclose(torch.logcumsumexp(x, dim), RULES[aten.logcumsumexp.default](x, dim))
+
+
+@pytest.mark.parametrize("reduction", [0, 1, 2])
+def test_cross_entropy_of_large_numbers(reduction):
+    torch.manual_seed(0)
+    x, target, weight, positive = torch.randn(4, 5) * 80, torch.rand(4, 5), torch.rand(5), torch.rand(5)
+    operator = aten.binary_cross_entropy_with_logits.default
+    for given in [(None, None), (weight, None), (weight, positive)]:
+        assert same(operator(x, target, *given, reduction), RULES[operator](x, target, *given, reduction))
+
+
 def test_sums_that_leave_out_what_is_no_number():
     x = torch.tensor([[1.0, float("nan"), 2.0], [float("nan"), 4.0, 8.0]])
     for given in [(), (1,), ([0, 1], True)]:

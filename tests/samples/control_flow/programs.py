@@ -789,6 +789,21 @@ class BranchOnSize(nn.Module):
         return x.mean(0) * 2
 
 
+@program(batch, (8, 5, 6, 77, 7))
+class AmongNumbers(nn.Module):
+    """Sizes, and numbers counted in a loop, among others; quotients with their remainders."""
+
+    def forward(self, x):
+        scale = 3 if x.shape[1] in (5, 77) else 1
+        whole, rest = divmod(x.shape[1], 3)
+        y = x * (scale + whole) - rest
+        total = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            if t in [0, x.shape[1] - 2]:
+                total = total + x[:, t]
+        return y, total
+
+
 @program(lambda n: (torch.rand(n, 4), torch.rand(n)), (6, 1, 11))
 class Suppression(nn.Module):
     def forward(self, boxes, scores):
