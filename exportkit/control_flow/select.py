@@ -85,7 +85,7 @@ def _refusal(error: Exception, module: nn.Module, name: str) -> ExportError:
     return ExportError(
         f"{told}: {lines[0][:200].rstrip(':') if lines else type(error).__name__}",
         where=where,
-        todo="Move the loop into a module of its own, written as torch.jit.script takes it.",
+        todo="Move it into a module of its own, written as torch.jit.script takes it.",
     )
 
 
@@ -138,14 +138,17 @@ def _has_loop(kind: type) -> bool:
 
 
 def _telling_place(kind: type) -> str:
-    """Returns the line to name of a class's control flow: a loop before a branch, the class's own file before those that it calls."""
+    """Returns the line to name of a class's control flow: a loop before a branch, the class's own file before those that it calls.
+
+    It is "" where only a layer's method, which the class calls, has some.
+    """
     own = Path(inspect.getsourcefile(kind) or "").name
 
     def order(statement: tuple[str, type]) -> tuple[bool, bool, int]:
         file, _, line = statement[0].rpartition(":")
         return file != own, not issubclass(statement[1], ast.For | ast.While), int(line)
 
-    return min(_statements(kind), key=order)[0]
+    return min(_statements(kind), key=order, default=("", ast.If))[0]
 
 
 @functools.cache

@@ -105,6 +105,17 @@ def test_a_branch_on_one_exact_size_is_refused_with_its_condition_and_line():
     assert refusal.value.where == f"test_reach.py:{odd.__code__.co_firstlineno + 1}"
 
 
+def test_what_refuses_a_size_itself_is_left_to_the_judge():
+    def run(inputs):
+        if len(inputs["x"]) == 70:
+            raise ValueError("not 70")
+        return program.module()(**inputs)
+
+    with torch.no_grad():
+        net, symbols, program = exported(odd)
+        refuse_other_side(net, symbols, program, run)
+
+
 def test_two_ways_to_the_same_result_are_no_branch():
     with torch.no_grad():
         net, symbols, program = exported(parted)

@@ -192,3 +192,27 @@ def test_a_name_that_nobody_reads_may_be_of_two_types():
     network, x = Unused(), torch.randn(2, 5, 4)
     assert torch.equal(scripted(network)(x), network(x))
     torch.testing.assert_close(lifted(network)(x), network(x))
+
+
+class Decoder(nn.Module):
+    def forward(self, x):
+        return x
+
+    def decode(self, x):
+        return x.flip(1) if x.sum() > 0 else x
+
+
+class CallsItsLayer(nn.Module):
+    """Its own source has no branch, that of the method which it calls has."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = Decoder()
+
+    def forward(self, x, **unused):
+        return self.decoder.decode(x)
+
+
+def test_a_branch_that_torchscript_does_not_take_is_named_as_the_reason():
+    with pytest.raises(ExportError, match="has a loop or branch, and TorchScript does not take it"):
+        modules_to_lift(CallsItsLayer())
