@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import _tensor_str
 
+from exportkit import diagnosis
+
 _READS = ("__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__", "item", "tolist", "numpy")
 _OF_SIZES = {"aten::size", "aten::numel", "aten::dim", "aten::len"}
 _OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))  # no network's own code
@@ -29,10 +31,12 @@ class Decisions:
     Attributes:
         answers: where it was a boolean: the answers, in their order.
         numbers: where it was a number, which Python may compare with anything.
+        packages: which of these lines are an installed package's.
     """
 
     answers: dict[str, list[bool]] = field(default_factory=dict)
     numbers: set[str] = field(default_factory=set)
+    packages: set[str] = field(default_factory=set)
 
 
 @contextlib.contextmanager
@@ -77,6 +81,8 @@ def _record(seen: Decisions, value: Any, frame: FrameType | None) -> None:
     if frame is None or _only_raises(frame.f_code.co_filename, frame.f_lineno):
         return
     place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+    if not diagnosis.is_user_file(frame.f_code.co_filename):
+        seen.packages.add(place)
     if isinstance(value, bool):
         seen.answers.setdefault(place, []).append(value)
     else:
@@ -122,9 +128,12 @@ def ways(runs: Sequence[Decisions]) -> dict[str, int]:
 
 
 def one_sided(runs: Sequence[Decisions]) -> tuple[str, ...]:
-    """Lists the lines that decide, and at which no run ever had the other answer."""
+    """Lists the user's own lines that decide, and at which no run ever had the other answer.
+
+    Libraries ask much that an export does not: whether a mask is full, say, so that eager may leave it out.
+    """
     answers: dict[str, set[bool]] = {}
     for run in runs:
-        for line, given in run.answers.items():
-            answers.setdefault(line, set()).update(given)
-    return tuple(line for line, given in answers.items() if len(given) == 1)
+        for line in run.answers.keys() - run.packages:
+            answers.setdefault(line, set()).update(run.answers[line])
+    return tuple(sorted(line for line, given in answers.items() if len(given) == 1))

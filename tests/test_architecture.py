@@ -19,7 +19,7 @@ FLOORS = {
     "find": 3, "guards": 2,
     "load": 4,
     "draws": 1, "sample": 5,
-    "dimensions": 6, "reach": 6, "runs": 5, "repeats": 6, "ties": 1, "decisions": 1, "baking": 1,
+    "dimensions": 6, "reach": 6, "runs": 5, "repeats": 6, "ties": 1, "decisions": 2, "baking": 1,
     "reference": 7, "capture": 7,
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
     "graphs": 2, "gaps": 3, "cuts": 9, "blame": 9,

@@ -66,5 +66,6 @@ def test_torch_is_left_as_it_was():
 
 
 def test_a_line_that_had_one_answer_alone_is_one_sided():
-    runs = [Decisions({"net.py:3": [True, True], "net.py:5": [True, False]}), Decisions({"net.py:3": [True], "net.py:9": [False]})]
+    first = Decisions({"net.py:3": [True, True], "net.py:5": [True, False], "masks.py:7": [True]}, packages={"masks.py:7"})
+    runs = [first, Decisions({"net.py:3": [True], "net.py:9": [False]})]
     assert one_sided(runs) == ("net.py:3", "net.py:9")

@@ -313,6 +313,15 @@ def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(export
     assert "on check-0" in " ".join(told.stdout.split())
 
 
+def test_a_lifted_branch_of_which_no_case_took_the_other_side_is_told(exportkit, tmp_path):
+    net = tmp_path / "rare.py"
+    net.write_text((NETS / "rare_branch.py").read_text().replace(", **unused", ""))
+    done = exportkit("export", net, "--format", "pt2")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 0, told + done.stderr
+    assert "warning: forward decides by a tensor's value at rare.py:14, and every case went the same way" in told
+
+
 def test_a_case_on_which_an_operator_crashes_is_left_out_and_told(exportkit):
     done = exportkit("export", NETS / "crash_far.py", "--format", "onnx")
     told = " ".join(done.stdout.split())
