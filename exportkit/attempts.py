@@ -213,6 +213,9 @@ def _baked(artifact: Artifact, ways: Mapping[str, int]) -> Iterator[Finding]:
             yield Finding("error", "baked-branch", f"{text}: write both with tensor operations, or add check_inputs that go the other way")
     for line in artifact.facts.get("reads", ()):
         yield Finding("warning", "baked-number", f"forward takes a tensor's value for a number at {line}: a trace holds that of one run")
+    for line in artifact.facts.get("sizes", ()):
+        text = f"forward branches on a size at {line}, and a trace holds one side: nothing is known of sizes that no case has"
+        yield Finding("warning", "baked-size", text)
 
 
 def _unseen(artifact: Artifact, one_sided: Sequence[str]) -> Iterator[Finding]:

@@ -125,7 +125,10 @@ class Captures:
 
     def with_decisions(self, artifact: Artifact) -> Artifact:
         """Notes in a traced artifact which lines read values, for the judge to see whether both sides were compared."""
-        lines = {"decides": sorted(self.decisions.answers), "reads": sorted(self.decisions.numbers)}
+        seen = self.decisions
+        # Where torch.export takes the network, its guards have told of the branches on sizes (`refuse_other_beyond`).
+        sizes = seen.sizes - seen.packages if isinstance(self._exported, ExportError) else set()
+        lines = {"decides": sorted(seen.answers), "reads": sorted(seen.numbers), "sizes": sorted(sizes)}
         return replace(artifact, facts={**artifact.facts, **{name: some for name, some in lines.items() if some}})
 
     def exported(self) -> ExportedProgram:

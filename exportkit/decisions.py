@@ -1,6 +1,7 @@
 """Where forward decides by the value of a tensor. A trace holds the way that it saw: cases that went another way prove it.
 
-Sizes are no values: the tracer follows them, and eager's own are numbers that no tensor holds.
+Sizes are no values: the tracer follows them, and eager's own are numbers that no tensor holds. A branch on a size is found in the guards of
+an export (guards.py); where there is none, the trace alone tells its line.
 """
 
 import ast
@@ -31,11 +32,13 @@ class Decisions:
     Attributes:
         answers: where it was a boolean: the answers, in their order.
         numbers: where it was a number, which Python may compare with anything.
+        sizes: where a trace took a boolean that hangs on sizes alone.
         packages: which of these lines are an installed package's.
     """
 
     answers: dict[str, list[bool]] = field(default_factory=dict)
     numbers: set[str] = field(default_factory=set)
+    sizes: set[str] = field(default_factory=set)
     packages: set[str] = field(default_factory=set)
 
 
@@ -54,8 +57,9 @@ def watched(seen: Decisions) -> Iterator[None]:
             inside[0] = True
             try:
                 value = read(tensor, *args, **kwargs)
-                if not torch._C._get_tracing_state() or _hangs_on_values(tensor):  # noqa: SLF001 - torch has no public way
-                    _record(seen, value, sys._getframe(1))  # noqa: SLF001 - the usual way to a caller
+                origin = _hangs_on(tensor) if torch._C._get_tracing_state() else "values"  # noqa: SLF001 - torch has no public way
+                if origin == "values" or (origin == "sizes" and isinstance(value, bool)):
+                    _record(seen, value, sys._getframe(1), of_size=origin == "sizes")  # noqa: SLF001 - the usual way to a caller
             finally:
                 inside[0] = False
             return value
@@ -71,7 +75,7 @@ def watched(seen: Decisions) -> Iterator[None]:
             delattr(torch.Tensor, name) if name in inherited else setattr(torch.Tensor, name, read)
 
 
-def _record(seen: Decisions, value: Any, frame: FrameType | None) -> None:
+def _record(seen: Decisions, value: Any, frame: FrameType | None, *, of_size: bool) -> None:
     if frame and _only_raises(frame.f_code.co_filename, frame.f_lineno):
         return
     while frame and frame.f_code.co_filename.startswith(_OWN):
@@ -83,27 +87,31 @@ def _record(seen: Decisions, value: Any, frame: FrameType | None) -> None:
     place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
     if not diagnosis.is_user_file(frame.f_code.co_filename):
         seen.packages.add(place)
-    if isinstance(value, bool):
+    if of_size:
+        seen.sizes.add(place)
+    elif isinstance(value, bool):
         seen.answers.setdefault(place, []).append(value)
     else:
         seen.numbers.add(place)
 
 
-def _hangs_on_values(tensor: torch.Tensor) -> bool:
-    """Says whether the values of an input lead to a tensor of the trace that is being made."""
+def _hangs_on(tensor: torch.Tensor) -> str:
+    """Says what leads to a tensor of the trace that is being made: "values" of an input, else "sizes" of one, else ""."""
     try:
-        todo, known = [torch._C._get_value_trace(tensor)], set()  # type: ignore[attr-defined]  # noqa: SLF001 - torch has no public way
+        todo, known, found = [torch._C._get_value_trace(tensor)], set(), ""  # type: ignore[attr-defined]  # noqa: SLF001 - torch has no public way
     except RuntimeError:
-        return False  # a constant
+        return ""  # a constant
     while todo:
         value = todo.pop()
         node = value.node()
         if node.kind() == "prim::Param" and value.type().kind() == "TensorType":
-            return True
-        if value.debugName() not in known and node.kind() not in _OF_SIZES:
+            return "values"
+        if node.kind() in _OF_SIZES:
+            found = "sizes"
+        elif value.debugName() not in known:
             known.add(value.debugName())
             todo += node.inputs()
-    return False
+    return found
 
 
 @functools.cache

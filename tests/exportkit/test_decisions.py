@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 
 FIRST = inspect.getsourcelines(Net)[1]
-DECIDES, READS = f"test_decisions.py:{FIRST + 13}", f"test_decisions.py:{FIRST + 15}"
+SIZES, DECIDES, READS = (f"test_decisions.py:{FIRST + line}" for line in (6, 13, 15))
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
@@ -38,6 +38,7 @@ def test_a_trace_names_the_lines_that_hang_on_values_alone():
         torch.jit.trace(Net(), torch.ones(2, 3), check_trace=False)
     assert seen.answers == {DECIDES: [True]}
     assert seen.numbers == {READS}
+    assert seen.sizes == {SIZES}
 
 
 def test_a_tensor_as_text_decides_nothing():

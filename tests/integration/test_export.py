@@ -313,6 +313,16 @@ def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(export
     assert "on check-0" in " ".join(told.stdout.split())
 
 
+def test_a_trace_of_a_branch_on_a_size_that_torch_export_cannot_tell_of_is_told(exportkit, tmp_path):
+    net = tmp_path / "told.py"
+    source = (NETS / "exact_size.py").read_text().replace("forward(self, x)", "forward(self, x, **unused)")
+    net.write_text(source.replace("return self", "width = width if x[0, 0].tolist()[0] < 1e30 else 0\n        return self"))
+    done = exportkit("export", net, "--format", "torchscript")
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 0, told + done.stderr
+    assert "warning: forward branches on a size at told.py:14, and a trace holds one side" in told
+
+
 def test_a_lifted_branch_of_which_no_case_took_the_other_side_is_told(exportkit, tmp_path):
     net = tmp_path / "rare.py"
     net.write_text((NETS / "rare_branch.py").read_text().replace(", **unused", ""))
