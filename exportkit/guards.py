@@ -21,7 +21,7 @@ from exportkit.spec import Symbol
 _ASSUMED = 2  # torch.export reasons as if no size were 0 or 1, and its programs take both
 _TRIED = 4  # sizes of each guard
 _SMALL = range(1, 131)
-_LARGEST = 20  # as a power of two
+_LARGEST = 13  # as a power of two: attention over more takes gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def breakable(
 ) -> Iterator[Guard]:
     """Yields the guards that sizes within the ranges of a program and of the symbols break.
 
-    What takes two unusual sizes that are not the same to break is not found.
+    What takes two unusual sizes that are not the same to break is not found, nor what takes a size above 8,192.
 
     Args:
         program: as torch.export returned it; a loaded one has lost its guards.
@@ -85,12 +85,13 @@ def breakable(
             if condition in told or not condition.free_symbols or not condition.free_symbols <= varying.keys():
                 continue
             told.add(condition)
-            if found := list(islice(_breaking(condition, varying, usual), _TRIED)):
+            alone = [(one,) for one in sorted(condition.free_symbols, key=str)]
+            wide = tuple(own for own, one in varying.items() if any(axis for _, axis, _ in one.symbol.places))
+            together = [wide] if len(wide) > 1 else []
+            found = [tuple(islice(_breaking(condition, varying, usual, groups), _TRIED)) for groups in (alone, together)]
+            if any(found):
                 text = PythonPrinter().doprint(condition.subs({name: one.value for name, one in varying.items()}))
-                alone = tuple(usual | {name: size} for name, size in found)
-                wide = [one for one in varying.values() if any(axis for _, axis, _ in one.symbol.places)]
-                together = (usual | {one.symbol.name: size for one in wide if one.at(size) is not None} for _, size in found)
-                yield Guard(text, _line(recorded), alone, tuple(sizes for sizes in together if sizes not in (usual, *alone)))
+                yield Guard(text, _line(recorded), *found)
 
 
 def _environments(tensors: Mapping[str, torch.Tensor]) -> list[Any]:
@@ -120,22 +121,25 @@ def _named(symbol: Symbol) -> sympy.Symbol:
     return sympy.Symbol(symbol.name, integer=True, positive=True)
 
 
-def _breaking(condition: Any, varying: Mapping[Any, _Varying], usual: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Yields symbols, each with a size at which a condition is false; the smallest sizes first."""
-    values = {own: one.at(usual[one.symbol.name]) for own, one in varying.items()}
+def _breaking(
+    condition: Any, varying: Mapping[Any, _Varying], usual: dict[str, int], groups: Sequence[Sequence[Any]]
+) -> Iterator[dict[str, int]]:
+    """Yields sizes at which a condition is false, the smallest first: those of one group are the same, the others as usual."""
+    values = {own: at for own, one in varying.items() if (at := one.at(usual[one.symbol.name])) is not None}
     for size in _candidates(condition, usual):
-        for own in sorted(condition.free_symbols, key=str):
-            at = {**values, own: varying[own].at(size)}
-            if None not in at.values() and condition.xreplace(at) == sympy.false:
-                yield varying[own].symbol.name, size
+        for group in groups:
+            moved = {own: at for own in group if (at := varying[own].at(size)) is not None}
+            if moved and condition.xreplace(values | moved) == sympy.false:
+                yield usual | {varying[own].symbol.name: size for own in moved}
 
 
 def _candidates(condition: Any, usual: Mapping[str, int]) -> list[int]:
-    """Lists sizes on both sides of what a condition may ask: small ones, its own numbers and what two of them make, powers of two."""
+    """Lists sizes on both sides of what a condition may ask: small ones, powers of two, its own numbers, their roots, what two make."""
     numbers = {abs(float(number)) for number in condition.atoms(sympy.Number)} | set(map(float, usual.values()))
     made = {operation for one in numbers for other in numbers for operation in (one * other, one + other, one / other if other else 0.0)}
-    near = {int(number) + more for number in numbers | made | {2.0**power for power in range(_LARGEST + 1)} for more in (-1, 0, 1, 2)}
-    return sorted(size for size in near | {*_SMALL} if 0 < size <= 1 << _LARGEST)
+    made |= {number**0.5 for number in numbers} | {2.0**power for power in range(_LARGEST + 1)}
+    near = {int(number) + more for number in numbers | made if number <= 1 << _LARGEST for more in (-1, 0, 1, 2)}
+    return sorted(size for size in near | {*_SMALL} if size > 0)
 
 
 def _line(recorded: Any) -> str:

@@ -63,15 +63,24 @@ def test_a_bound_is_no_condition_of_its_own():
     assert guards(lambda time, _: time > 700) == {}
 
 
-def test_the_second_of_two_conditions_is_reached_by_the_size_that_breaks_the_first():
+@pytest.mark.parametrize(
+    ("condition", "alone", "together"),
+    [
+        (lambda height, width: height % 32 == 0 and width % 32 == 0, (32, 9), (32, 32)),  # the second of the two is never noted
+        (lambda height, width: height * width > 4000, (445, 9), (64, 64)),
+        (lambda height, width: height * width > 1_000_000, None, (1001, 1001)),  # beyond what one size alone may be
+    ],
+)
+def test_sizes_that_move_together(condition, alone, together):
     class Windowed(nn.Module):
         def forward(self, x):
-            return x.flip(2) if x.shape[2] % 32 == 0 and x.shape[3] % 32 == 0 else x
+            return x.flip(2) if condition(x.shape[2], x.shape[3]) else x
 
     x = torch.randn(2, 3, 8, 9)
     program = torch.export.export(Windowed(), (x,), dynamic_shapes=({0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO},))
     symbols = [Symbol(name, (("x", axis, 0),), x.shape[axis]) for name, axis in (("batch", 0), ("height", 2), ("width", 3))]
     tensors = {node.name: node.meta["val"] for node in program.graph.nodes if node.op == "placeholder"}
     (guard,) = breakable(program, tensors, symbols, {"batch": 2, "height": 8, "width": 9})
-    assert guard.alone[0] == {"batch": 2, "height": 32, "width": 9}
-    assert guard.together[0] == {"batch": 2, "height": 32, "width": 32}
+    assert [(one["height"], one["width"]) for one in guard.alone[:1]] == ([alone] if alone else [])
+    assert (guard.together[0]["height"], guard.together[0]["width"]) == together
+    assert guard.together[0]["batch"] == 2
