@@ -47,15 +47,11 @@ class Bench:
     seconds: dict[str, float] = field(default_factory=dict)
     repro: str | None = None
 
-    def first(self, formats: Sequence[str], network: Network) -> dict[str, Result]:
-        """Makes formats that share a capture by the first strategy of each, in one child."""
-        return self.make([(name, 0) for name in formats], network)
-
     def lane(self, formats: Sequence[str], network: Network, making: "Future[dict[str, Result]]") -> list[Made]:
         """Proves formats that share a capture.
 
         Args:
-            making: what `first` gives.
+            making: the first strategy of each, which one child makes.
         """
         started = time.monotonic()
         first = making.result()

@@ -122,7 +122,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         )  # fmt: skip
         # TorchScript is made beside .pt2 and ONNX, which share one torch.export.
         groups = [[one for one in request.formats if one == "torchscript"], [one for one in request.formats if one != "torchscript"]]
-        making = [(group, lanes.submit(bench.first, group, network)) for group in groups if group]
+        making = [(group, lanes.submit(bench.make, [(name, 0) for name in group], network)) for group in groups if group]
         firsts = [future for _, future in making]
         bench = replace(bench, evidence=lanes.submit(_with_sides, evidence, firsts, bench, survey))
         proving = [lanes.submit(bench.lane, group, network, future) for group, future in making]
@@ -233,9 +233,8 @@ def reference(
 
 def _with_sides(evidence: "Future[Evidence]", firsts: Sequence["Future[dict[str, Result]]"], bench: Bench, survey: Survey) -> Evidence:
     """Adds cases on the sides of branches that torch.export did not take, where it tells of any: no artifact is proven without them."""
-    sides = [sizes for future in firsts for one in future.result().values() for sizes in one.sides]
-    distinct = [sizes for place, sizes in enumerate(sides) if sizes not in sides[:place]]
-    cases = [Case(f"side-{number}", sizes, "like", "inside", 400 + number) for number, sizes in enumerate(distinct)]
+    sides = next((one.sides for future in firsts for one in future.result().values() if one.sides), ())  # of the one export, told by each
+    cases = [Case(f"side-{number}", sizes, "like", "inside", 400 + number) for number, sizes in enumerate(sides)]
     proof = evidence.result()
     if not cases:
         return proof

@@ -258,6 +258,20 @@ def test_a_complex_output_is_proven_where_the_runtime_has_them_and_named_where_n
     assert done.stdout.rstrip().endswith("--format torchscript,pt2")
 
 
+def changed(folder, name, *changes):
+    """Writes a network of the samples with some of its text replaced; returns the file."""
+    source = (NETS / f"{name}.py").read_text()
+    for old, new in changes:
+        assert old in source
+        source = source.replace(old, new)
+    file = folder / f"{name}.py"
+    file.write_text(source)
+    return file
+
+
+UNSCRIPTABLE = ("forward(self, x)", "forward(self, x, **unused)")  # TorchScript compiles no such forward
+
+
 def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_path):
     done = exportkit("export", NETS / "bounded_context.py", "--format", "pt2,onnx")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -270,9 +284,7 @@ def test_a_branch_on_a_size_far_beyond_the_example_is_not_lost(exportkit, tmp_pa
 
 
 def test_a_program_that_ends_where_a_branch_that_cannot_be_lifted_begins_says_so(exportkit, tmp_path):
-    net = tmp_path / "ends.py"
-    net.write_text((NETS / "bounded_context.py").read_text().replace("forward(self, x)", "forward(self, x, **unused)"))
-    done = exportkit("export", net, "--format", "pt2")
+    done = exportkit("export", changed(tmp_path, "bounded_context", UNSCRIPTABLE), "--format", "pt2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "this artifact takes up to 64" in " ".join(done.stdout.split())  # it says so when it is called, too
 
@@ -293,9 +305,7 @@ def test_a_branch_on_one_exact_size_is_taken_and_compared(exportkit, tmp_path):
 
 
 def test_a_branch_on_a_size_that_cannot_be_lifted_costs_that_dimension_and_not_the_rows(exportkit, tmp_path):
-    net = tmp_path / "unlifted.py"
-    net.write_text((NETS / "exact_size.py").read_text().replace("forward(self, x)", "forward(self, x, **unused)"))
-    done = exportkit("export", net, "--format", "pt2,onnx")
+    done = exportkit("export", changed(tmp_path, "exact_size", UNSCRIPTABLE), "--format", "pt2,onnx")
     told = " ".join(done.stdout.split())
     assert done.returncode == 0, told + done.stderr
     assert "dimension x_1 (x axis 1) varies in eager, this artifact takes 8 only [pt2, onnx]" in told
@@ -314,22 +324,18 @@ def test_a_trace_of_a_branch_is_refused_until_a_case_takes_the_other_side(export
 
 
 def test_a_trace_of_a_branch_on_a_size_that_torch_export_cannot_tell_of_is_told(exportkit, tmp_path):
-    net = tmp_path / "told.py"
-    source = (NETS / "exact_size.py").read_text().replace("forward(self, x)", "forward(self, x, **unused)")
-    net.write_text(source.replace("return self", "width = width if x[0, 0].tolist()[0] < 1e30 else 0\n        return self"))
-    done = exportkit("export", net, "--format", "torchscript")
+    unexportable = ("return self", "width = width if x[0, 0].tolist()[0] < 1e30 else 0\n        return self")
+    done = exportkit("export", changed(tmp_path, "exact_size", UNSCRIPTABLE, unexportable), "--format", "torchscript")
     told = " ".join(done.stdout.split())
     assert done.returncode == 0, told + done.stderr
-    assert "warning: forward branches on a size at told.py:14, and a trace holds one side" in told
+    assert "warning: forward branches on a size at exact_size.py:14, and a trace holds one side" in told
 
 
 def test_a_lifted_branch_of_which_no_case_took_the_other_side_is_told(exportkit, tmp_path):
-    net = tmp_path / "rare.py"
-    net.write_text((NETS / "rare_branch.py").read_text().replace(", **unused", ""))
-    done = exportkit("export", net, "--format", "pt2")
+    done = exportkit("export", changed(tmp_path, "rare_branch", (", **unused", "")), "--format", "pt2")
     told = " ".join(done.stdout.split())
     assert done.returncode == 0, told + done.stderr
-    assert "warning: forward decides by a tensor's value at rare.py:14, and every case went the same way" in told
+    assert "warning: forward decides by a tensor's value at rare_branch.py:14, and every case went the same way" in told
 
 
 def test_a_case_on_which_an_operator_crashes_is_left_out_and_told(exportkit):
