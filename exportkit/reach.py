@@ -1,7 +1,6 @@
 """How far an exported program is right: torch.export takes one side of a branch on a size, and bounds the size by it."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -81,7 +80,9 @@ def sides(live: Live, symbols: Sequence[Symbol], program: ExportedProgram) -> tu
     usual = sample.sizes_for_capture(symbols)
     found = [usual | {symbol.name: high + symbol.step} for symbol, high, _, _ in _beyond(live, symbols, program)]
     found += [sizes for _, sizes, _, _ in _sides(live, symbols, program)]
-    return tuple(one for place, one in enumerate(found) if one not in found[:place] and _elements(live, symbols, one) <= _CASE)[:_CASES]
+    return tuple(
+        one for place, one in enumerate(found) if one not in found[:place] and sample.elements(live.network, symbols, one) <= _CASE
+    )[:_CASES]
 
 
 def _sides(
@@ -141,14 +142,6 @@ def _bound(live: Live, symbol: Symbol, program: ExportedProgram) -> int | None:
     return int(high) - offset if bounded else None
 
 
-def _elements(live: Live, symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> int:
-    places = {(name, axis): sizes[symbol.name] + offset for symbol in symbols for name, axis, offset in symbol.places}
-    return sum(
-        math.prod(places.get((spec.name, axis), size) for axis, size in enumerate(live.example[spec.name].shape))
-        for spec in live.network.inputs
-    )
-
-
 def _beyond(
     live: Live, symbols: Sequence[Symbol], program: ExportedProgram, *, far: bool = False
 ) -> Iterator[tuple[Symbol, int, Mapping[str, torch.Tensor], dict[str, torch.Tensor]]]:
@@ -169,7 +162,7 @@ def _drawn(
     live: Live, symbols: Sequence[Symbol], sizes: Mapping[str, int]
 ) -> tuple[Mapping[str, torch.Tensor], dict[str, torch.Tensor]] | None:
     """Draws inputs of these sizes, with eager's results; None where eager takes none, or they are too large to try."""
-    if _elements(live, symbols, sizes) > _MOST:
+    if sample.elements(live.network, symbols, sizes) > _MOST:
         return None
     for kind in ("like", "resampled"):
         inputs = sample.draw(live, symbols, Case("beyond", dict(sizes), kind, "inside", 0))

@@ -1,5 +1,6 @@
 """Cases: which sizes to try, and values like the example's. Bit for bit reproducible from a case alone."""
 
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -144,9 +145,10 @@ def _unseen(network: Network) -> Iterator[dict[str, int]]:
 def _far(network: Network) -> Iterator[dict[str, int]]:
     """Yields sizes far beyond the example's, one symbol at a time: the largest that was asked for, or one that an exporter never saw."""
     example = {symbol.name: symbol.size for symbol in network.symbols}
+    usual = elements(network, network.symbols, example)
     for symbol in network.symbols[:_ALONE]:
-        one = _elements(network, {**example, symbol.name: symbol.size + symbol.step}) - _elements(network, example)
-        most = symbol.size + max(0, _MOST_ELEMENTS - _elements(network, example)) // max(one, 1) * symbol.step
+        one = elements(network, network.symbols, {**example, symbol.name: symbol.size + symbol.step}) - usual
+        most = symbol.size + max(0, _MOST_ELEMENTS - usual) // max(one, 1) * symbol.step
         for size in {_allowed(symbol, min(_FAR, most)), _allowed(symbol, min(symbol.high or 0, most))}:
             if size > 4 * symbol.size:
                 yield {**example, symbol.name: size}
@@ -171,7 +173,8 @@ def _grown(network: Network) -> Iterator[dict[str, int]]:
 
 
 def _affordable(network: Network, sizes: Mapping[str, int], example: Mapping[str, int]) -> bool:
-    return sizes != example and _elements(network, sizes) <= max(_GROWTH * _elements(network, example), 4096)
+    most = max(_GROWTH * elements(network, network.symbols, example), 4096)
+    return sizes != example and elements(network, network.symbols, sizes) <= most
 
 
 def _allowed(symbol: Symbol, size: int) -> int:
@@ -188,16 +191,10 @@ def _prime(at_least: int) -> int:
     return next((prime for prime in _PRIMES if prime >= at_least), at_least | 1)
 
 
-def _elements(network: Network, sizes: Mapping[str, int]) -> int:
-    total = 0
-    for spec in network.inputs:
-        shape = [int(size) for size in spec.shape]
-        for symbol in network.symbols:
-            for name, axis, offset in symbol.places:
-                if name == spec.name:
-                    shape[axis] = sizes[symbol.name] + offset
-        total += int(np.prod(shape, dtype=np.int64))
-    return total
+def elements(network: Network, symbols: Sequence[Symbol], sizes: Mapping[str, int]) -> int:
+    """Counts the elements of all inputs at these sizes."""
+    places = {(name, axis): sizes[symbol.name] + offset for symbol in symbols for name, axis, offset in symbol.places}
+    return sum(math.prod(places.get((spec.name, axis), int(size)) for axis, size in enumerate(spec.shape)) for spec in network.inputs)
 
 
 def _outside(network: Network) -> list[str]:
