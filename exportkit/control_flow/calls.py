@@ -53,7 +53,7 @@ _LAST = {"alpha": "1"}  # by name beside a tensor, by place beside a number, whi
 _FILLED = {"aten::full": 1, "aten::full_like": 1, "aten::new_full": 2}
 
 
-_OURS = re.compile(r"(rows|body|then|else|constant)_\d+")  # functions and objects that the source defines
+_OURS = re.compile(r"(rows|body|cell|leaves|then|else|constant)_\d+")  # functions and objects that the source defines
 
 
 class Names:
@@ -63,7 +63,8 @@ class Names:
         self.facts = facts
         self.objects: dict[str, Any] = {}  # what cannot be written as a literal: devices, lists of tensors
         self._names: dict[str, str] = {}
-        self._taken = {"self", "torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "places", "structure", *keyword.kwlist}
+        modules = ("torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "places", "structure", "wavefront")
+        self._taken = {"self", *modules, *keyword.kwlist}
 
     def of(self, value: str) -> str:
         """Returns the expression that stands for a value."""
@@ -157,6 +158,8 @@ class Calls:
         }
         for name in ("append", "insert", "reverse", "extend", "pop", "clear", "set_item"):
             self._rules[f"lift::{name}"] = lambda node, given: f"lists.{node.operator}({', '.join(given)})"
+        for name in ("select", "beside", "across", "as_number", "reduced", "linear", "row_of", "looked_up"):
+            self._rules[f"lanes::{name}"] = lambda node, given: f"wavefront.{node.operator}({', '.join(given)})"
         for name in ("Int", "Float", "Bool"):
             self._rules[f"aten::{name}"] = lambda node, given: f"scalars.convert({given[0]}, {node.operator.lower()!r})"
         for name in ("IntImplicit", "FloatImplicit", "ScalarImplicit"):

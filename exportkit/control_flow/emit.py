@@ -79,12 +79,14 @@ class _Writer:
             self._loop(node, depth)
         elif node.kind == "prim::If":
             self._if(node, depth)
+        elif node.kind == "lift::wavefront":
+            self._wavefront(node, depth)
         else:
             self._line(depth, f"{self._left(node)}{self.calls.expression(node)}", node.where)
 
     def _left(self, node: Node) -> str:
         names = [self.names.declare(name) for name in node.outputs]
-        unpacks = node.kind in ("prim::TupleUnpack", "prim::ListUnpack") or bool(node.blocks)
+        unpacks = node.kind in ("prim::TupleUnpack", "prim::ListUnpack", "prim::If", "prim::Loop")
         if not names:
             return ""
         return f"{', '.join(names)}{',' if unpacks and len(names) == 1 else ''} = "
@@ -107,6 +109,20 @@ class _Writer:
             one.kind == "prim::Loop" or one.operator in _HEAVY or one.kind.startswith("lift::") or one.kind == "prim::RaiseException"
             for one in inner
         )
+
+    def _wavefront(self, node: Node, depth: int) -> None:
+        self.number += 1
+        cell, leaves = node.blocks
+        labels, captured = (f"cell_{self.number}", f"leaves_{self.number}"), self._free(node.blocks)
+        for label, block in zip(labels, node.blocks, strict=True):
+            self._line(depth, f"def {label}({', '.join([*map(self.names.declare, block.params), *captured])}):", node.where)
+            self._block(block, depth + 1, set())
+            result = self.names.of(cell.outputs[0]) if block is cell else self._tuple([self.names.of(name) for name in leaves.outputs])
+            self._line(depth + 1, f"return {result}", node.where)
+        rows, columns, table = map(self.names.of, node.inputs)
+        wave = repr(node.value).replace("Wave(", "wavefront.Wave(").replace("Leaf(", "wavefront.Leaf(")
+        words = [f"({rows}, {columns})", *labels, table, wave, self._tuple(captured)]
+        self._line(depth, f"{self._left(node)}wavefront.filled({', '.join(words)})", node.where)
 
     def _loop(self, node: Node, depth: int) -> None:
         self.number += 1

@@ -138,7 +138,7 @@ class Facts:
 
     def plan(self, loop: Node) -> LoopPlan:
         body = loop.blocks[0]
-        plan = LoopPlan("for" if self._is_for(loop) else "while")
+        plan = LoopPlan("for" if self.is_for(loop) else "while")
         for param, out in zip(body.params[1:], body.outputs[1:], strict=True):
             mode, dim = self._mode(plan, body, param, out)
             plan.modes.append(mode)
@@ -160,7 +160,7 @@ class Facts:
                 return None
             around = trips
             if node.kind == "prim::Loop":
-                trip = (node.inputs[0], 0) if self._is_for(node) else self._bound(node)
+                trip = (node.inputs[0], 0) if self.is_for(node) else self._bound(node)
                 around = (*trips, ("", 0) if trip is None or trip[0] in made else trip)
             for inner in node.blocks:
                 more = self._appends(inner, around, made)
@@ -205,14 +205,14 @@ class Facts:
                 value = step.outputs[0]
             elif step is not None and step.kind == "prim::Loop" and value in step.inputs[2:]:
                 place, inner = step.inputs[2:].index(value), step.blocks[0]
-                if not self._is_for(step) or not self._is_appended(inner, inner.params[1 + place], inner.outputs[1 + place]):
+                if not self.is_for(step) or not self._is_appended(inner, inner.params[1 + place], inner.outputs[1 + place]):
                     return False
                 value = step.outputs[place]
             else:
                 return False
         return value == out and value != param and self.uses[value] == 1
 
-    def _is_for(self, loop: Node) -> bool:
+    def is_for(self, loop: Node) -> bool:
         return self.constant(loop.blocks[0].outputs[0]) is True and not is_endless(self.constant(loop.inputs[0]))
 
     def _is_grown(self, body: Block, param: str, out: str) -> bool:
@@ -273,7 +273,14 @@ class Facts:
 
     def _below(self, going: str) -> Iterator[tuple[str, str, int]]:
         """Yields (a, b, n) with a < b + n for what holds where a loop goes on."""
-        waiting = [(going, True)]
+        for node, holds in self.implied(going, holds=True):
+            if (node.operator, holds) in _BELOW:
+                low, high, more = _BELOW[node.operator, holds]
+                yield node.inputs[low], node.inputs[high], more
+
+    def implied(self, flag: str, *, holds: bool) -> Iterator[tuple[Node, bool]]:
+        """Yields what makes a bool, and whether it holds, where that bool holds or does not."""
+        waiting = [(flag, holds)]
         while waiting:
             name, holds = waiting.pop()
             node = self.made.get(name)
@@ -289,9 +296,8 @@ class Facts:
                     waiting += [(node.inputs[0], False), (other, holds)]
                 elif self.constant(other) is (not holds):
                     waiting += [(node.inputs[0], True), (then, holds)]
-            elif (node.operator, holds) in _BELOW:
-                low, high, more = _BELOW[node.operator, holds]
-                yield node.inputs[low], node.inputs[high], more
+            else:
+                yield node, holds
 
     def _grows(self, name: str, param: str, least: int, going: str) -> bool:
         """Says whether a carried int is raised by `least` or more in each step after which the loop goes on."""

@@ -11,6 +11,7 @@ import torch
 from exportkit.errors import ExportError
 
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_OTHER_LAYOUTS = ("sparse", "quantized", "nested", "mkldnn", "mps", "vulkan", "xpu", "meta")
 _ENDLESS = 2**63 - 1  # TorchScript's trip count of a `while`, and the end of `x[1:]`
 
 
@@ -114,6 +115,7 @@ def read(module: Any) -> Graph:
         ExportError: it assigns an attribute, or holds what is no tensor, module or plain value.
     """
     graph = module.inlined_graph.copy()
+    _settle_devices(graph, next((one.device.type for one in module.parameters()), "cpu"))
     torch._C._jit_pass_constant_propagation(graph)  # noqa: SLF001 - torch has no public passes
     torch._C._jit_pass_peephole(graph)  # noqa: SLF001
     schema = module.forward.schema.arguments[1:]
@@ -124,6 +126,16 @@ def read(module: Any) -> Graph:
     block.params = block.params[1:]
     defaults = {one.name: one.default_value for one in schema if one.has_default_value()}
     return Graph(block, reader.types, reader.weights, reader.constants, defaults, reader.tensors)
+
+
+def _settle_devices(graph: Any, device: str) -> None:
+    """Puts what is known of a tensor while it is exported in the place of the question: `torch.norm` asks for its layout and device."""
+    known = {"prim::type": device, "prim::layout": 0, "prim::is_cpu": device == "cpu", "prim::is_cuda": device == "cuda"}  # 0: strided
+    for kind in (*known, *(f"prim::is_{one}" for one in _OTHER_LAYOUTS)):
+        for node in graph.findAllNodes(kind, recurse=True):
+            graph.setInsertPoint(node)
+            node.output().replaceAllUsesWith(graph.insertConstant(known.get(kind, False)))
+    graph.setInsertPoint(graph.return_node())  # a pass may remove the node where it stands
 
 
 class _Reader:

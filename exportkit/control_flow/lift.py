@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from exportkit.control_flow import branches, indexing, lists, loops, places, scalars, structure
+from exportkit.control_flow import branches, indexing, lists, loops, places, scalars, structure, wavefront
 from exportkit.control_flow.carried_views import compose, place_views
 from exportkit.control_flow.emit import Source, emit
 from exportkit.control_flow.graph import Graph, read
 from exportkit.control_flow.mutation import Effects, functionalise
 from exportkit.control_flow.scalars import is_tensor
 from exportkit.control_flow.select import scripted
+from exportkit.control_flow.skewing import skew
 from exportkit.control_flow.slices import without_lists_of_slices
 from exportkit.control_flow.tidy import read_sizes, tidy
 from exportkit.errors import ExportError
@@ -46,6 +47,7 @@ def lift(module: nn.Module, *, give_written: bool = False) -> nn.Module:
         graph.block.outputs += effects.last.values()
     compose(graph)
     tidy(graph)
+    skew(graph)
     built: Any = _built(emit(graph))
     places_of = {name: place for place, name in enumerate(graph.block.params)}
     built.written, built.shown = [places_of[name] for name in effects.last] if give_written else [], effects.shown
@@ -63,7 +65,7 @@ def _built(source: Source) -> nn.Module:
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # so that a traceback shows its lines
     space = {
         "torch": torch, "aten": torch.ops.aten, "scalars": scalars, "indexing": indexing, "lists": lists, "branches": branches,
-        "loops": loops, "places": places, "structure": structure, **source.objects,
+        "loops": loops, "places": places, "structure": structure, "wavefront": wavefront, **source.objects,
     }  # fmt: skip
     exec(compile(source.text, file, "exec"), space)  # noqa: S102 - of our own making
     forward = space["forward"]

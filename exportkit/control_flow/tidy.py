@@ -14,10 +14,14 @@ _EFFECTS = ("prim::RaiseException", "prim::Print", "aten::warn")
 
 def tidy(graph: Graph) -> None:
     """Rewrites a graph, in place, into a shorter one that computes the same."""
-    while _sweep(graph.block):
-        pass
+    sweep(graph)
     _leave_loops(graph, graph.block, set(graph.block.params) | graph.weights.keys())
     _merge_reads(graph, graph.block)
+    sweep(graph)
+
+
+def sweep(graph: Graph) -> None:
+    """Removes, in place, what nothing reads."""
     while _sweep(graph.block):
         pass
 

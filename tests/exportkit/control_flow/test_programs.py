@@ -19,13 +19,18 @@ _SPEC = importlib.util.spec_from_file_location("lift_programs", _FILE)
 programs = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(programs)
 PROGRAMS = programs.PROGRAMS
-# Each a way of its own through the ONNX exporter: scan in cond, while, nested loops, a list with room, branches.
+# Each a way of its own through the ONNX exporter: scan in cond, while, tables by their diagonals, a list with room, branches.
 IN_ONNX = (
     "GatedCell",
     "ProjectedRows",
     "ZeroSteps",
     "EveryRowWritten",
     "WarpTable",
+    "WithinBand",
+    "Alignment",
+    "GridOfCells",
+    "TableOfEach",
+    "Outer",
     "Continue",
     "EarlyReturn",
     "NumbersCarried",

@@ -623,6 +623,167 @@ class BubbleSort(nn.Module):
         return y
 
 
+# ---- tables whose cells hang on earlier ones
+
+
+def two_rows(n: int) -> Tuple[Tensor, ...]:
+    return torch.randn(n, 4), torch.randn(n + 1, 4)
+
+
+def two_words(n: int) -> Tuple[Tensor, ...]:
+    return torch.randint(0, 5, (n,)), torch.randint(0, 5, (n + 1,))
+
+
+@program(lambda n: (torch.rand(2, n, n + 2),), (4, 2, 7))
+class SoftWarp(nn.Module):
+    def forward(self, cost):
+        n, m = cost.shape[1], cost.shape[2]
+        dp = torch.full((cost.shape[0], n + 1, m + 1), 1e20)
+        dp[:, 0, 0] = 0.0
+        for i in range(n):
+            for j in range(m):
+                ways = torch.stack([dp[:, i, j], dp[:, i, j + 1], dp[:, i + 1, j]], 1)
+                dp[:, i + 1, j + 1] = cost[:, i, j] - torch.logsumexp(-ways, 1)
+        return dp[:, n, m]
+
+
+@program(square, (4, 1, 7))
+class FirstRowByBranch(nn.Module):
+    """Reads `dp[i - 1]` where it is there alone."""
+
+    def forward(self, cost):
+        dp = torch.zeros_like(cost)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                if i == 0 and j == 0:
+                    dp[i, j] = cost[i, j]
+                elif i == 0:
+                    dp[i, j] = cost[i, j] + dp[i, j - 1]
+                elif j == 0:
+                    dp[i, j] = cost[i, j] + dp[i - 1, j]
+                else:
+                    dp[i, j] = cost[i, j] + torch.min(dp[i - 1, j - 1], torch.min(dp[i - 1, j], dp[i, j - 1]))
+        return dp
+
+
+@program(two_rows, (5, 1, 9))
+class WithinBand(nn.Module):
+    """Python's `min` of tensors, the norm of a difference, and a condition on the counters."""
+
+    def forward(self, x, y):
+        n, m = x.shape[0], y.shape[0]
+        dp = torch.full((n + 1, m + 1), float("inf"))
+        dp[0, 0] = 0
+        for i in range(1, n + 1):
+            for j in range(1, m + 1):
+                if abs(i - j) <= 2:
+                    dp[i, j] = torch.norm(x[i - 1] - y[j - 1]) + min(dp[i - 1, j], dp[i, j - 1], dp[i - 1, j - 1])
+        return dp[n, m]
+
+
+@program(two_words, (5, 1, 9))
+class Alignment(nn.Module):
+    """Needleman and Wunsch's, with scores looked up."""
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.gap = nn.Parameter(torch.randn(5, 5)), nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, a, b):
+        dp = torch.zeros(a.shape[0] + 1, b.shape[0] + 1)
+        for i in range(1, a.shape[0] + 1):
+            dp[i, 0] = i * self.gap
+        for i in range(1, a.shape[0] + 1):
+            for j in range(1, b.shape[0] + 1):
+                ways = [dp[i - 1, j - 1] + self.score[a[i - 1], b[j - 1]], dp[i - 1, j] + self.gap, dp[i, j - 1] + self.gap]
+                dp[i, j] = torch.stack(ways).max()
+        return dp[-1, -1], dp
+
+
+@program(lambda n: (torch.randn(2, n, n + 1, 3),), (4, 1, 6))
+class GridOfCells(nn.Module):
+    """A recurrence over two axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.above = nn.Linear(3, 3), nn.Linear(3, 3, bias=False)
+
+    def forward(self, x):
+        h = torch.zeros(x.shape[0], x.shape[1] + 1, x.shape[2] + 1, 3)
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                h[:, i + 1, j + 1] = torch.tanh(self.above(h[:, i, j + 1]) + self.left(h[:, i + 1, j]) + x[:, i, j])
+        return h[:, 1:, 1:]
+
+
+@program(lambda n: (torch.rand(3, n, n + 2),), (4, 1, 7))
+class TableOfEach(nn.Module):
+    def forward(self, cost):
+        dp = torch.ones_like(cost)
+        for k in range(cost.shape[0]):
+            for j in range(1, cost.shape[2]):
+                for i in range(1, cost.shape[1]):
+                    dp[k, i, j] = dp[k, i - 1, j] * cost[k, i, j] + dp[k, i][j - 1]
+        return dp
+
+
+@program(two_rows, (5, 0, 9))
+class Outer(nn.Module):
+    """Cells that hang on no other."""
+
+    def forward(self, x, y):
+        found = torch.zeros(x.shape[0], y.shape[0])
+        for i in range(x.shape[0]):
+            for j in range(y.shape[0]):
+                found[i, j] = (x[i] * y[j]).sum() + 0.5 * i
+        return found
+
+
+@program(square, (4, 2, 7))
+class WrapsRound(nn.Module):
+    """`dp[i - 1]` of the first row is the last."""
+
+    def forward(self, cost):
+        dp = torch.ones_like(cost)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                dp[i, j] = cost[i, j] + dp[i - 1, j - 1]
+        return dp
+
+
+@program(square, (4, 2, 7))
+class ReadsAhead(nn.Module):
+    """The best of three cells of the row above, as a path down an image is sought."""
+
+    def forward(self, cost):
+        dp = torch.zeros(cost.shape[0] + 1, cost.shape[1] + 2)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                dp[i + 1, j + 1] = cost[i, j] + torch.min(torch.min(dp[i, j], dp[i, j + 1]), dp[i, j + 2])
+        return dp
+
+
+@program(lambda n: (torch.randint(0, 3, (n, n + 1)), torch.randn(9)), (4, 1, 7))
+class IndexFromCell(nn.Module):
+    def forward(self, moves, gains):
+        dp = torch.zeros(moves.shape[0] + 1, moves.shape[1] + 1, dtype=torch.int64)
+        for i in range(moves.shape[0]):
+            for j in range(moves.shape[1]):
+                dp[i + 1, j + 1] = (dp[i, j + 1] + dp[i + 1, j] + moves[i, j] + (gains[dp[i, j]] > 0).long()) % 9
+        return dp
+
+
+@program(square, (4, 2, 7))
+class TwoWrites(nn.Module):
+    def forward(self, cost):
+        dp = torch.zeros(cost.shape[0] + 1, cost.shape[1] + 1)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                dp[i + 1, j + 1] = cost[i, j]
+                dp[i + 1, j + 1] += torch.min(dp[i, j + 1], dp[i + 1, j])
+        return dp
+
+
 # ---- while, break, continue, early return, if
 
 
