@@ -9,6 +9,7 @@ import torch
 
 from exportkit.control_flow.facts import Facts
 from exportkit.control_flow.graph import Argument, Node, is_endless
+from exportkit.control_flow.tidy import OUTSIDE
 from exportkit.errors import ExportError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Calls:
             "prim::RaiseException": lambda _, given: f"structure.fail({given[0]})",
             "aten::warn": lambda *_: "None",
             "prim::Print": lambda *_: "None",
-            "aten::size": lambda node, given: f"list({given[0]}.shape)" if len(node.inputs) == 1 else f"{given[0]}.shape[{given[1]}]",
+            "aten::size": self._size,
             "aten::dim": lambda _, given: f"{given[0]}.dim()",
             "aten::numel": lambda _, given: f"{given[0]}.numel()",
             "aten::len": lambda _, given: f"lists.length({given[0]})",
@@ -186,8 +187,8 @@ class Calls:
             return f"scalars.function({node.operator!r}, {given[0]})"
         if numbers and node.kind in _LOGIC:
             return f"scalars.logical({_LOGIC[node.kind]!r}, {', '.join(given)})"
-        if node.kind == "aten::add" and self._kind(node.inputs[0]).startswith("List["):
-            return f"lists.concat({', '.join(given)})"
+        if node.kind in ("aten::add", "aten::mul") and self._kind(node.inputs[0]).startswith("List["):
+            return f"lists.concat({', '.join(given)})" if node.operator == "add" else f"{given[0]} * {given[1]}"
         if node.kind == "aten::list" and self._kind(node.inputs[0]) in [f"List[{kind}]" for kind in _NUMBERS]:
             return f"lists.part({given[0]}, None, None, 1)"
         if node.kind.startswith("aten::"):
@@ -223,6 +224,12 @@ class Calls:
         if any(maker is not None and maker.kind == "prim::dtype" for maker in makers):
             return [self._code(one, "ScalarType") for one in given]
         return given
+
+    @staticmethod
+    def _size(node: Node, given: list[str]) -> str:
+        if len(given) == 1:
+            return f"list({given[0]}.shape)"
+        return f"indexing.size({given[0]}, {given[1]})" if node.value == OUTSIDE else f"{given[0]}.shape[{given[1]}]"
 
     @staticmethod
     def _derived(_node: Node, given: list[str]) -> str:
@@ -294,9 +301,9 @@ class Calls:
             raise ExportError(
                 f"calls {node.operator} with a value computed from tensors", where=node.where, todo="Write `torch.zeros(...) + value`."
             )
-        words = []
+        words, by_name = [], False
         for argument, name, text in zip(node.arguments, node.inputs, given, strict=False):
-            written, by_name = self._argument(argument, name, text, first), argument.keyword or argument.name in _LAST
+            written, by_name = self._argument(argument, name, text, first), by_name or argument.keyword or argument.name in _LAST
             if not (by_name and text in ("None", _LAST.get(argument.name))):
                 words.append(f"{argument.name}={written}" if by_name else written)
         return f"aten.{node.operator}({', '.join(words)})"

@@ -12,6 +12,9 @@ _COUNTS = ("size", "__range_length", "add", "sub", "mul", "neg")  # of ints, whi
 _EFFECTS = ("prim::RaiseException", "prim::Print", "aten::warn")
 
 
+OUTSIDE = "outside"  # of the branch that asks whether the tensor has the axis whose size this is
+
+
 def tidy(graph: Graph) -> None:
     """Rewrites a graph, in place, into a shorter one that computes the same."""
     sweep(graph)
@@ -90,6 +93,7 @@ def _moved_counts(graph: Graph, branch: Block, known: set[str]) -> list[Node]:
     for node in branch.nodes:
         counts = node.operator in _COUNTS and all(graph.types[name] == "int" for name in node.outputs)
         if counts and all(name in free for name in node.inputs):
+            node.value = OUTSIDE if node.operator == "size" else node.value
             moved.append(node)
             free |= set(node.outputs)
     branch.nodes = [node for node in branch.nodes if node not in moved]

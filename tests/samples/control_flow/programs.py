@@ -356,6 +356,23 @@ class EditDistance(nn.Module):
         return row[:, -1]
 
 
+@program(batch)
+class OfAnyRank(nn.Module):
+    """Asks for the size of an axis that is not always there; calls functions of torch that are Python themselves."""
+
+    def pooled(self, x):
+        if x.dim() == 3:
+            return x.reshape(x.shape[0], x.shape[1] * x.shape[2]).mean(1, keepdim=True)
+        return x.mean(1, keepdim=True)
+
+    def forward(self, x):
+        h = torch.zeros(2, 1)
+        for t in range(x.shape[1]):
+            sizes = [1] * (3 - x[:, t].dim()) + list(x[:, t].shape)
+            h = F.elu(h + self.pooled(x[:, t]) - self.pooled(x), alpha=0.7) + torch.norm(x[:, t]) * sizes[0]
+        return h
+
+
 @program(lambda n: (torch.randn(2, n, 5), torch.randint(0, 5, (2, 7))))
 class CtcForward(nn.Module):
     def forward(self, x, targets):
