@@ -11,7 +11,9 @@ import torch
 from exportkit.errors import ExportError
 
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
-_OTHER_LAYOUTS = ("sparse", "quantized", "nested", "mkldnn", "mps", "vulkan", "xpu", "meta")
+_MODES = ("aten::is_grad_enabled", "prim::requires_grad", "aten::is_autocast_enabled")
+_UNKNOWN = (*_MODES, *(f"prim::is_{one}" for one in ("sparse", "quantized", "nested", "mkldnn", "mps", "vulkan", "xpu", "meta")))
+_ATTENTION = re.compile(r'\s*File "[^"]*torch/nn/modules/(activation|transformer)\.py"')
 _ENDLESS = 2**63 - 1  # TorchScript's trip count of a `while`, and the end of `x[1:]`
 
 
@@ -115,7 +117,7 @@ def read(module: Any) -> Graph:
         ExportError: it assigns an attribute, or holds what is no tensor, module or plain value.
     """
     graph = module.inlined_graph.copy()
-    _settle_devices(graph, next((one.device.type for one in module.parameters()), "cpu"))
+    _settle(graph, next((one.device.type for one in module.parameters()), "cpu"))
     torch._C._jit_pass_constant_propagation(graph)  # noqa: SLF001 - torch has no public passes
     torch._C._jit_pass_peephole(graph)  # noqa: SLF001
     schema = module.forward.schema.arguments[1:]
@@ -128,13 +130,17 @@ def read(module: Any) -> Graph:
     return Graph(block, reader.types, reader.weights, reader.constants, defaults, reader.tensors)
 
 
-def _settle_devices(graph: Any, device: str) -> None:
-    """Puts what is known of a tensor while it is exported in the place of the question: `torch.norm` asks for its layout and device."""
+def _settle(graph: Any, device: str) -> None:
+    """Puts what is known while a network is exported in the place of the question: `torch.norm` asks for layout and device.
+
+    No gradient is on, and no autocast; but torch's own attention layers are told so, and then keep off fused kernels that nothing exports.
+    """
     known = {"prim::type": device, "prim::layout": 0, "prim::is_cpu": device == "cpu", "prim::is_cuda": device == "cuda"}  # 0: strided
-    for kind in (*known, *(f"prim::is_{one}" for one in _OTHER_LAYOUTS)):
+    for kind in (*known, *_UNKNOWN):
         for node in graph.findAllNodes(kind, recurse=True):
+            fused = kind in _MODES and _ATTENTION.match(node.sourceRange()) is not None
             graph.setInsertPoint(node)
-            node.output().replaceAllUsesWith(graph.insertConstant(known.get(kind, False)))
+            node.output().replaceAllUsesWith(graph.insertConstant(known.get(kind, fused)))
     graph.setInsertPoint(graph.return_node())  # a pass may remove the node where it stands
 
 

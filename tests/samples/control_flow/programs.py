@@ -356,6 +356,22 @@ class EditDistance(nn.Module):
         return row[:, -1]
 
 
+@program(lambda n: (torch.randn(2, n, 3, 4),))
+class AttendingCell(nn.Module):
+    """torch's attention asks for gradients, autocast and its fused kernels, in the layers and in what they are made of."""
+
+    def __init__(self):
+        super().__init__()
+        self.look = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.blend = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+
+    def forward(self, x):
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = self.blend(h + self.look(x[:, t], h, h, need_weights=False)[0])
+        return h
+
+
 @program(batch)
 class OfAnyRank(nn.Module):
     """Asks for the size of an axis that is not always there; calls functions of torch that are Python themselves."""
