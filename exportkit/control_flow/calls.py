@@ -64,7 +64,7 @@ class Names:
         self.facts = facts
         self.objects: dict[str, Any] = {}  # what cannot be written as a literal: devices, lists of tensors
         self._names: dict[str, str] = {}
-        modules = ("torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "places", "structure", "wavefront")
+        modules = ("torch", "aten", "scalars", "indexing", "lists", "branches", "loops", "places", "structure", "wavefront", "attention")
         self._taken = {"self", *modules, *keyword.kwlist}
 
     def of(self, value: str) -> str:
@@ -147,6 +147,7 @@ class Calls:
                 f"torch.where({', '.join(given)})"
             ),  # a condition of uint8 needs patches, which aten's is beyond
             "aten::cdist": self._cdist,
+            "aten::scaled_dot_product_attention": lambda _, given: f"attention.scaled_dot_product({', '.join(given)})",
             "aten::select": self._select,
             "aten::slice": self._slice,
             "aten::index_put": self._index_put,

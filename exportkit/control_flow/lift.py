@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from exportkit.control_flow import branches, indexing, lists, loops, places, scalars, structure, wavefront
+from exportkit.control_flow import attention, branches, indexing, lists, loops, places, scalars, structure, wavefront
 from exportkit.control_flow.carried_views import compose, place_views
 from exportkit.control_flow.emit import Source, emit
 from exportkit.control_flow.graph import Graph, read
@@ -65,7 +65,7 @@ def _built(source: Source) -> nn.Module:
     linecache.cache[file] = (len(source.text), None, source.text.splitlines(keepends=True), file)  # so that a traceback shows its lines
     space = {
         "torch": torch, "aten": torch.ops.aten, "scalars": scalars, "indexing": indexing, "lists": lists, "branches": branches,
-        "loops": loops, "places": places, "structure": structure, "wavefront": wavefront, **source.objects,
+        "loops": loops, "places": places, "structure": structure, "wavefront": wavefront, "attention": attention, **source.objects,
     }  # fmt: skip
     exec(compile(source.text, file, "exec"), space)  # noqa: S102 - of our own making
     forward = space["forward"]

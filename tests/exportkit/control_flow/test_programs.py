@@ -37,6 +37,7 @@ IN_ONNX = (
     "Decisions",
     "History",
     "GrowsByCat",
+    "GreedyTransformer",
     "WhileAppends",
     "OverlapAdd",
     "NestedAppendUnderIf",

@@ -372,6 +372,23 @@ class AttendingCell(nn.Module):
         return h
 
 
+@program(batch, (5, 0, 9))
+class GreedyTransformer(nn.Module):
+    """A decoder that reads all that it wrote."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.write = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.read = nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, batch_first=True), 1)
+
+    def forward(self, memory):
+        written = torch.zeros(memory.shape[0], 1, dtype=torch.long)
+        for t in range(memory.shape[1]):
+            h = self.read(self.embed(written), memory)
+            written = torch.cat([written, self.write(h[:, -1]).argmax(-1, keepdim=True)], 1)
+        return written
+
+
 @program(batch)
 class OfAnyRank(nn.Module):
     """Asks for the size of an axis that is not always there; calls functions of torch that are Python themselves."""
