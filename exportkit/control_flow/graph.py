@@ -134,13 +134,17 @@ def _settle(graph: Any, device: str) -> None:
     """Puts what is known while a network is exported in the place of the question: `torch.norm` asks for layout and device.
 
     No gradient is on, and no autocast; but torch's own attention layers are told so, and then keep off fused kernels that nothing exports.
+    Nor do these look whether a mask happens to be the causal one.
     """
     known = {"prim::type": device, "prim::layout": 0, "prim::is_cpu": device == "cpu", "prim::is_cuda": device == "cuda"}  # 0: strided
-    for kind in (*known, *_UNKNOWN):
+    attention = {**dict.fromkeys(_MODES, True), "aten::Bool": False}
+    for kind in (*known, *_UNKNOWN, "aten::Bool"):
         for node in graph.findAllNodes(kind, recurse=True):
-            fused = kind in _MODES and _ATTENTION.match(node.sourceRange()) is not None
+            own = kind in attention and _ATTENTION.match(node.sourceRange()) is not None
+            if kind == "aten::Bool" and not (own and str(node.input().type()) == "Tensor"):
+                continue
             graph.setInsertPoint(node)
-            node.output().replaceAllUsesWith(graph.insertConstant(known.get(kind, fused)))
+            node.output().replaceAllUsesWith(graph.insertConstant(attention[kind] if own else known.get(kind, False)))
     graph.setInsertPoint(graph.return_node())  # a pass may remove the node where it stands
 
 

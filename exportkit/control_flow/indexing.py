@@ -14,9 +14,9 @@ _ENDLESS = 2**63 - 1
 Step = tuple[Any, ...]
 
 
-def size(x: torch.Tensor, dim: int) -> Any:
-    """Takes the size of an axis; 0 where there is none, for a branch that is not taken then."""
-    return x.shape[dim] if -x.dim() <= dim < x.dim() else 0
+def size(x: torch.Tensor | None, dim: int) -> Any:
+    """Takes the size of an axis; 0 where there is none, or no tensor, for a branch that is not taken then."""
+    return x.shape[dim] if x is not None and -x.dim() <= dim < x.dim() else 0
 
 
 def select(x: torch.Tensor, dim: int, index: Any, nonnegative: bool = False) -> torch.Tensor:

@@ -44,9 +44,8 @@ class Buffer:
     gained: int | None = None
 
     def whole(self) -> torch.Tensor:
-        count = as_size(self.count)
-        torch._check(count <= self.room.shape[0])  # noqa: SLF001 - torch's own way to tell the exporter
-        return self.room.narrow(0, 0, count)
+        # Not narrowed: of a slice torch's decompositions make the size a minimum of the two, which then is no other size that is the count.
+        return self.room.index_select(0, torch.arange(as_size(self.count)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ IN_ONNX = (
     "History",
     "GrowsByCat",
     "GreedyTransformer",
+    "GreedyUntilTheEnd",
     "WhileAppends",
     "OverlapAdd",
     "NestedAppendUnderIf",

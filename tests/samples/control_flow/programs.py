@@ -389,6 +389,60 @@ class GreedyTransformer(nn.Module):
         return written
 
 
+class Block(nn.Module):
+    """Attention as it is written by hand, and a layer behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave, self.norm = nn.Linear(4, 12), nn.Linear(4, 4), nn.LayerNorm(4)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = self.enter(self.norm(x)).chunk(3, -1)
+        q, k, v = [one.view(b, t, 2, c // 2).transpose(1, 2) for one in (q, k, v)]
+        return x + self.leave(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, c))
+
+
+@program(lambda n: (torch.randint(0, 7, (2, 3)), torch.zeros(n)), (5, 0, 9))
+class GreedyUntilTheEnd(nn.Module):
+    """A language model that goes on until each row has come to its end."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.places, self.write = nn.Embedding(7, 4), nn.Parameter(torch.randn(64, 4)), nn.Linear(4, 7)
+        self.blocks = nn.ModuleList([Block(), Block()])
+
+    def forward(self, written, steps):
+        ended = torch.zeros(written.shape[0], dtype=torch.bool)
+        for _ in range(steps.shape[0]):
+            h = self.embed(written) + self.places[: written.shape[1]]
+            for block in self.blocks:
+                h = block(h)
+            token = torch.where(ended, 0, self.write(h[:, -1]).argmax(-1))
+            written = torch.cat([written, token.unsqueeze(1)], 1)
+            ended = ended | (token == 3)
+            if ended.all():
+                break
+        return written
+
+
+@program(lambda n: (torch.randint(0, 7, (2, n)),), (4, 2, 7))
+class GreedyWithMask(nn.Module):
+    """torch looks whether a mask happens to be the causal one."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.write = nn.Embedding(7, 4), nn.Linear(4, 7)
+        self.read = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
+
+    def forward(self, written):
+        for _ in range(3):
+            mask = torch.triu(torch.full((written.shape[1], written.shape[1]), float("-inf")), diagonal=1)
+            token = self.write(self.read(self.embed(written), mask=mask)[:, -1]).argmax(-1, keepdim=True)
+            written = torch.cat([written, token], 1)
+        return written
+
+
 @program(batch)
 class OfAnyRank(nn.Module):
     """Asks for the size of an axis that is not always there; calls functions of torch that are Python themselves."""
