@@ -95,9 +95,7 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor: 
     """
     steps = [step for step in steps if not _takes_all(step)]
     if not steps:
-        filled = value if is_tensor(value) and value.dim() else torch.as_tensor(beside(base, as_tensor(value)))
-        filled = filled.to(base.dtype)
-        return filled if same_shape(filled, base) else filled.expand(base.shape)
+        return _filled(base, value)
     if len(steps) > 1 and all(step[0] == "select" and step[1] == 0 for step in steps):
         return _put_element(base, steps, value)
     step, rest = steps[0], steps[1:]
@@ -120,6 +118,15 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor: 
         raise ExportError(f"writes in place through a view made by {name}", todo="Write into the tensor itself, by index.")
     back: Callable[..., torch.Tensor] = _BACK[name]
     return back(put(getattr(base, name)(*arguments), rest, value), base, arguments)
+
+
+def _filled(base: torch.Tensor, value: Any) -> torch.Tensor:
+    """Gives a value the shape and the element type of what it replaces as a whole."""
+    filled = value if is_tensor(value) and value.dim() else torch.as_tensor(beside(base, as_tensor(value)))
+    while filled.dim() > base.dim():  # a write drops axes of size 1 in front
+        filled = filled.squeeze(0)
+    filled = filled.to(base.dtype)
+    return filled if same_shape(filled, base) else filled.expand(base.shape)
 
 
 _BACK: dict[str, Any] = {

@@ -11,6 +11,7 @@ from exportkit.control_flow.indexing import put
 from exportkit.control_flow.structure import Operands, exporting, fresh
 
 _scan = torch.ops.higher_order.scan
+_LONG = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Wave:
     reads: tuple[tuple[int, int], ...]
     leaves: tuple[Leaf, ...]
 
+    def turned(self) -> "Wave":
+        """Returns the same with rows for columns."""
+        leaves = tuple(Leaf(leaf.axes[::-1], leaf.add[::-1]) for leaf in self.leaves)
+        return Wave(self.axes[::-1], self.add[::-1], tuple(one[::-1] for one in self.reads), leaves)
+
 
 def filled(
     counts: tuple[Any, Any],
@@ -61,7 +67,10 @@ def filled(
     """
 
     def some(rows: Any, columns: Any, table: torch.Tensor, *rest: Any) -> tuple[Any, ...]:
-        return (_Diagonals((rows, columns), table, wave).filled(cells, leaves(*rest), rest),)
+        if _extent(table.shape[wave.axes[0]]) <= _extent(table.shape[wave.axes[1]]):
+            return (_Diagonals((rows, columns), table, wave).filled(cells, leaves(*rest), rest),)
+        turned = _Diagonals((columns, rows), table, wave.turned())
+        return (turned.filled(lambda column, row, *read: cells(row, column, *read), leaves(*rest), rest),)
 
     def none(_rows: Any, _columns: Any, table: torch.Tensor, *_rest: Any) -> tuple[Any, ...]:
         return (table,)
@@ -73,10 +82,16 @@ def filled(
     return branches.choose(flag, some, none, given)[0]  # type: ignore[no-any-return]
 
 
-class _Diagonals:
-    """The diagonals of a table of R rows and C columns.
+def _extent(size: Any) -> tuple[bool, int]:
+    """Orders sizes by how long they may be: one that varies behind any that does not, then as the example has them."""
+    hint = size.node.hint if isinstance(size, torch.SymInt) else size
+    return isinstance(size, torch.SymInt), _LONG if hint is None else int(hint)
 
-    Of each there are the cells of all rows, in R lanes, so that they are (R + C - 1, ..., R) in all; those beside the table may be any.
+
+class _Diagonals:
+    """The diagonals of a table of R rows and C columns, of which the rows had better be fewer: a diagonal has a lane for each.
+
+    They are (R + C - 1, ..., R) in all; cells beside the table may be any.
     """
 
     def __init__(self, counts: tuple[Any, Any], table: torch.Tensor, wave: Wave) -> None:

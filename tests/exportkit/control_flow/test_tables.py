@@ -14,6 +14,7 @@ from tests.samples.control_flow.tables import SIZES, write
 
 BY_DIAGONALS = (
     "WarpTable", "CommonSubsequence", "SoftWarp", "FirstRowByBranch", "WithinBand", "Alignment", "GridOfCells", "TableOfEach", "Outer",
+    "FewStates",
 )  # fmt: skip
 CELL_BY_CELL = ("Triangle", "WrapsRound", "ReadsAhead", "IndexFromCell", "TwoWrites", "BubbleSort")
 

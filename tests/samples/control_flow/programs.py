@@ -843,6 +843,18 @@ class Outer(nn.Module):
         return found
 
 
+@program(lambda n: (torch.randn(n, 3),), (9, 1, 40))
+class FewStates(nn.Module):
+    """A long table of few columns."""
+
+    def forward(self, x):
+        dp = torch.zeros(x.shape[0] + 1, 4)
+        for t in range(x.shape[0]):
+            for s in range(3):
+                dp[t + 1, s + 1] = torch.tanh(dp[t, s] + 0.5 * dp[t, s + 1] - x[t, s]).unsqueeze(0)
+        return dp
+
+
 @program(square, (4, 2, 7))
 class WrapsRound(nn.Module):
     """`dp[i - 1]` of the first row is the last."""
