@@ -123,8 +123,8 @@ def put(base: torch.Tensor, steps: Sequence[Step], value: Any) -> torch.Tensor: 
 def _filled(base: torch.Tensor, value: Any) -> torch.Tensor:
     """Gives a value the shape and the element type of what it replaces as a whole."""
     filled = value if is_tensor(value) and value.dim() else torch.as_tensor(beside(base, as_tensor(value)))
-    while filled.dim() > base.dim():  # a write drops axes of size 1 in front
-        filled = filled.squeeze(0)
+    if filled.dim() > base.dim():  # a write drops axes of size 1 in front, and refuses others
+        filled = filled.reshape(filled.shape[filled.dim() - base.dim() :])
     filled = filled.to(base.dtype)
     return filled if same_shape(filled, base) else filled.expand(base.shape)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from exportkit.control_flow import lift
+from exportkit.control_flow import indexing, lift
 from exportkit.control_flow.scalars import logarithm
 from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
 
@@ -134,3 +134,9 @@ def test_the_source_names_the_users_lines():
     assert "def forward(self, x):" in source
     assert "loops.repeat(" in source
     assert "# programs.py:" in source
+
+
+def test_a_write_of_too_many_values_ends_as_in_eager():
+    with pytest.raises(RuntimeError, match="invalid for input of size 2"):
+        indexing.put(torch.zeros(3), (("select", 0, 1),), torch.ones(2))
+    assert indexing.put(torch.zeros(3), (("select", 0, 1),), torch.ones(1)).tolist() == [0, 1, 0]
