@@ -160,7 +160,7 @@ class Calls:
         }
         for name in ("append", "insert", "reverse", "extend", "pop", "clear", "set_item"):
             self._rules[f"lift::{name}"] = lambda node, given: f"lists.{node.operator}({', '.join(given)})"
-        for name in ("select", "beside", "across", "as_number", "reduced", "linear", "row_of", "looked_up"):
+        for name in ("select", "beside", "with_axis", "across", "as_number", "reduced", "linear", "row_of", "looked_up"):
             self._rules[f"lanes::{name}"] = lambda node, given: f"wavefront.{node.operator}({', '.join(given)})"
         for name in ("Int", "Float", "Bool"):
             self._rules[f"aten::{name}"] = lambda node, given: f"scalars.convert({given[0]}, {node.operator.lower()!r})"

@@ -63,10 +63,9 @@ class Counters:
                 yield node.inputs[0], then
 
     def _surely(self, known: Known, flag: str) -> bool:
-        """Says whether a condition holds: its opposite leaves a counter no value."""
-        nodes = list(self.facts.implied(flag, holds=True))
-        left = [self._with(known, node, holds=not true).bounds for node, true in nodes]
-        return bool(left) and all(any(low > high for low, high in bounds) for bounds in left)
+        """Says whether a comparison holds: its opposite leaves a counter no value."""
+        node = self.facts.made.get(flag)
+        return node is not None and any(low > high for low, high in self._with(known, node, holds=False).bounds)
 
     def _with(self, known: Known, node: Node, *, holds: bool) -> Known:
         told = self._compared(node, holds=holds)

@@ -118,6 +118,8 @@ class Lanes:
             return
         if node.operator in ("stack", "cat"):
             self._spread(node, made)
+        elif node.operator != "unsqueeze":
+            node.inputs[0] = self._new("lanes::with_axis", [node.inputs[0]], made)
         given = self._dims(dim)
         _need(all(isinstance(one, int) for one in given))
         moved = [one - (one < 0) for one in given]  # type: ignore[operator]

@@ -174,13 +174,17 @@ def _from_start(index: torch.Tensor, size: Any) -> torch.Tensor:
 # What lanes.py writes for cells that lie side by side along a last axis.
 
 
-def select(flag: torch.Tensor, a: Any, b: Any) -> Any:
-    return branches.select(flag, a, b)
+select = branches.select
 
 
 def beside(x: torch.Tensor) -> torch.Tensor:
     """Gives what is the same for all cells an axis for the lanes; a number needs none."""
     return x.unsqueeze(-1) if x.dim() else x
+
+
+def with_axis(x: torch.Tensor) -> torch.Tensor:
+    """Gives a cell of no axes one of size 1: torch takes 0 and -1 for axes of such, which then must not be the lanes."""
+    return x if x.dim() > 1 else x.unsqueeze(0)
 
 
 def across(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -202,7 +206,7 @@ def as_number(x: Any, kind: str) -> torch.Tensor:
 
 def reduced(name: str, x: torch.Tensor, *order: Any) -> torch.Tensor:
     """Applies sum(), mean(), norm() and their like to all that a lane holds."""
-    flat = x.flatten(0, -2) if x.dim() > 1 else x.unsqueeze(0)
+    flat = with_axis(x).flatten(0, -2)
     if "norm" in name:
         norm: torch.Tensor = torch.linalg.vector_norm(flat, *order, dim=0)
         return norm

@@ -856,6 +856,34 @@ class FewStates(nn.Module):
 
 
 @program(square, (4, 2, 7))
+class AxisOfNumber(nn.Module):
+    """A number has an axis 0, for torch."""
+
+    def forward(self, cost):
+        dp = torch.zeros(cost.shape[0] + 1, cost.shape[1] + 1)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                both = torch.stack([dp[i, j + 1], dp[i + 1, j]], -1).amin(-1)
+                dp[i + 1, j + 1] = torch.logsumexp(cost[i, j], 0) + both.sum(-1) * torch.softmax(cost[i, j], 0)
+        return dp
+
+
+@program(square, (4, 2, 7))
+class WrapsSometimes(nn.Module):
+    """Of what is denied as a whole, one part may hold and another not."""
+
+    def forward(self, cost):
+        dp = torch.ones_like(cost)
+        for i in range(cost.shape[0]):
+            for j in range(cost.shape[1]):
+                if i >= 0 and (i > 1 or cost[i, j] > 0.5) and j == 0:
+                    dp[i, j] = cost[i, j]
+                else:
+                    dp[i, j] = cost[i, j] + dp[i, j - 1]
+        return dp
+
+
+@program(square, (4, 2, 7))
 class WrapsRound(nn.Module):
     """`dp[i - 1]` of the first row is the last."""
 
