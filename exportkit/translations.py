@@ -66,7 +66,9 @@ def _logsumexp(x: Any, dim: Sequence[int], keepdim: bool = False) -> Any:
     axes = op.Constant(value_ints=list(dim))
     largest = torch.finfo(_DTYPES[x.dtype.name]).max
     low, high = (op.Constant(value=onnx_ir.tensor(one, x.dtype)) for one in (-largest, largest))
-    peak = op.Clip(op.ReduceMax(x, axes, keepdims=1), low, high)  # infinity minus infinity is no number
-    total = op.Log(op.ReduceSum(op.Exp(op.Sub(x, peak)), axes, keepdims=1))
+    leading = not keepdim and [one % x.shape.rank() for one in dim] == list(range(len(dim)))  # what is left broadcasts as it is
+    kept = 0 if leading else 1
+    peak = op.Clip(op.ReduceMax(x, axes, keepdims=kept), low, high)  # infinity minus infinity is no number
+    total = op.Log(op.ReduceSum(op.Exp(op.Sub(x, peak)), axes, keepdims=kept))
     result = op.Add(total, peak)
-    return result if keepdim else op.Squeeze(result, axes)
+    return result if keepdim or leading else op.Squeeze(result, axes)

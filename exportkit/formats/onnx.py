@@ -18,7 +18,7 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit import runtimes, translations
+from exportkit import bodies, runtimes, translations
 from exportkit.capture import Captures, Options, refuse_other_beyond, refuse_other_side, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
@@ -164,11 +164,11 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     _complete_inputs(graph, captures)
     _name_values(graph, graph.inputs, list(captures.inputs))
     _separate_outputs(graph)
-    _move_weights_into_bodies(graph)
     if len(graph.outputs) != len(captures.outputs):
         raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
     _name_values(graph, graph.outputs, list(captures.outputs))
     _name_dimensions(model, captures)
+    bodies.make_cheap(graph, shaped=strategy not in ("scripted", "traced"))
     for node in [*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function.all_nodes())]:
         node.doc_string = None
         for key, value in node.metadata_props.items():
@@ -234,16 +234,6 @@ def _separate_outputs(graph: onnx_ir.Graph) -> None:
             graph.append(node)
             graph.outputs[place] = node.outputs[0]
         seen.add(id(value))
-
-
-def _move_weights_into_bodies(graph: onnx_ir.Graph) -> None:
-    """Moves weights into the loop or branch that alone reads them: onnxruntime packs a matrix for its products only where it is stored."""
-    for name, value in list(graph.initializers.items()):
-        readers = {id(use.node.graph): use.node.graph for use in value.uses()}
-        [body] = readers.values() if len(readers) == 1 else [graph]
-        if isinstance(body, onnx_ir.Graph) and body is not graph and not value.is_graph_output():
-            del graph.initializers[name]
-            body.register_initializer(value)
 
 
 def _name_dimensions(model: onnx_ir.Model, captures: Captures) -> None:
