@@ -40,7 +40,7 @@ class Loop:
     """A loop as it stands in the user's source.
 
     Attributes:
-        rows: takes the steps, (N,), and what is captured; returns tensors, each of which holds one row a step.
+        rows: takes the steps, (N,), and what is captured; returns tensors, each of which holds one row a step. Of one step, a number, the row.
         appends: how often at most a step appends to one list; None where only a run of the loop tells.
     """
 
@@ -53,11 +53,8 @@ class Loop:
     def step(self, at: Any, rows: Sequence[Any], values: Sequence[Any], captured: Sequence[Any]) -> list[Any]:
         return list(self.body(at, *rows, *values, *captured))
 
-    def rows_at(self, steps: torch.Tensor, captured: Sequence[Any]) -> tuple[torch.Tensor, ...]:
+    def rows_at(self, steps: Any, captured: Sequence[Any]) -> tuple[torch.Tensor, ...]:
         return self.rows(steps, *captured) if self.rows else ()
-
-    def row_at(self, at: Any, captured: Sequence[Any]) -> list[torch.Tensor]:
-        return [row.squeeze(0) for row in self.rows_at(as_tensor(at).reshape(1), captured)]
 
     def plain_step(self, at: Any, values: Sequence[Any]) -> list[Any]:
         """Runs one step as Python would."""
@@ -69,7 +66,7 @@ class Loop:
 
     def written_step(self, at: Any, values: Sequence[Any]) -> list[Any]:
         """Runs one step; what the body gives for a written tensor is written at once."""
-        out = self.step(at, self.row_at(at, self.captured), values, self.captured)
+        out = self.step(at, self.rows_at(at, self.captured), values, self.captured)
         for place, one in enumerate(self.carried):
             if one.mode == "written":
                 index, row = out[place]
@@ -99,7 +96,7 @@ def settled(loop: Loop, start: tuple[Any, ...], most: Any) -> tuple[tuple[Any, .
     for _ in range(2):  # the second time shows whether the shapes last
         tried = [_entry(value, one) for value, one in zip(start, loop.carried, strict=True)]
         with unrecorded():
-            out = loop.step(at, loop.row_at(at, loop.captured), tried, loop.captured)
+            out = loop.step(at, loop.rows_at(at, loop.captured), tried, loop.captured)
             gains = gains_of(loop, out)
         start = tuple(
             _start(value, entry, new, one, most, loop.appends)

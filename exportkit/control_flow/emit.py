@@ -186,24 +186,27 @@ class _Writer:
         """Writes the function that reads all rows of a loop at once, and computes what hangs on a row alone."""
         if not plan.rows:
             return ""
-        wanted = {name for node in plan.rows for name in node.inputs[2:]}
+        wanted = {node.inputs[-1] for node in plan.rows}
         for node in reversed(body.nodes):  # the arithmetic that leads to the indices
             if wanted & set(node.outputs):
                 wanted |= set(node.inputs)
         self._line(depth, f"def rows_{number}({', '.join([self.names.declare(body.params[0]), *captured])}):")
         for node in body.nodes:
             if node in plan.rows:
-                x, dim, index = map(self.names.of, node.inputs)
-                words = f"nonnegative={self.facts.is_nonnegative(node.inputs[2])}"
-                if node.inputs[2] == body.params[0]:
-                    words += ", every=True"
-                self._line(depth + 1, f"{self._left(node)}indexing.rows({x}, {dim}, {index}, {words})", node.where)
+                self._line(depth + 1, f"{self._left(node)}{self._row(node, body.params[0])}", node.where)
             elif node in plan.projected and node.operator == "linear":
                 self._line(depth + 1, f"{self._left(node)}indexing.projected({', '.join(map(self.names.of, node.inputs))})", node.where)
             elif node in plan.projected or wanted & set(node.outputs):
                 self._node(node, depth + 1)
         self._line(depth + 1, f"return {self._tuple([self.names.of(name) for name in given])}")
         return f"rows_{number}"
+
+    def _row(self, node: Node, step: str) -> str:
+        given, index = ", ".join(map(self.names.of, node.inputs)), node.inputs[-1]
+        if node.kind == "aten::__getitem__":
+            return f"lists.rows({given})"
+        words = f"nonnegative={self.facts.is_nonnegative(index)}" + (", every=True" if index == step else "")
+        return f"indexing.rows({given}, {words})"
 
     def _free(self, blocks: list[Block]) -> list[str]:
         """Lists the names that blocks read from outside."""

@@ -26,7 +26,7 @@ class LoopPlan:
         kind: "for" (its length is known at the start) or "while".
         modes: for each carried value "carried", "grown", "appended" or "written".
         dims: for each carried value the axis of a written row, else 0.
-        rows: the reads that give one row of an outer tensor in each step.
+        rows: the reads that give one row of an outer tensor, or one element of an outer list, in each step.
         projected: what is computed from one row alone.
         written: the writes that `modes` takes out of the body.
         longer: result -> what it adds to a lengthened tensor.
@@ -235,9 +235,9 @@ class Facts:
         return (dim, index) if isinstance(dim, int) and self._is_stepping(index, body) else None
 
     def _is_row(self, node: Node, body: Block) -> bool:
-        if node.kind != "aten::select" or not isinstance(self.constant(node.inputs[1]), int):
-            return False
-        return self._is_outer(node.inputs[0], body) and self._is_stepping(node.inputs[2], body)
+        of_tensor = node.kind == "aten::select" and isinstance(self.constant(node.inputs[1]), int)
+        of_list = node.kind == "aten::__getitem__" and self.graph.types[node.inputs[0]] == "List[Tensor]"
+        return (of_tensor or of_list) and self._is_outer(node.inputs[0], body) and self._is_stepping(node.inputs[-1], body)
 
     def _is_stepping(self, name: str, body: Block) -> bool:
         """Says whether an int is another one in each step: the step itself, with constants added, times a constant."""

@@ -31,12 +31,14 @@ def select(x: torch.Tensor, dim: int, index: Any, nonnegative: bool = False) -> 
     return x.index_select(dim, place.reshape(1)).squeeze(dim)
 
 
-def rows(x: torch.Tensor, dim: int, index: torch.Tensor, nonnegative: bool, every: bool = False) -> torch.Tensor:
-    """Takes `x[..., index[k], ...]` for each k, stacked along a new first axis.
+def rows(x: torch.Tensor, dim: int, index: Any, nonnegative: bool, every: bool = False) -> torch.Tensor:
+    """Takes `x[..., index[k], ...]` for each k, stacked along a new first axis; of an index that is a number, that row alone.
 
     Args:
         every: the indices count up from 0, so that as many of them as the axis is long take it whole.
     """
+    if not is_tensor(index) or not index.dim():
+        return select(x, dim, index, nonnegative)
     if every and same_sizes([x.shape[dim]], [index.shape[0]]):
         return x.movedim(dim, 0).clone(memory_format=torch.contiguous_format)
     place = index if nonnegative else _from_start(index, x.shape[dim])

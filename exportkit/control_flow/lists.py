@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from exportkit.control_flow import scalars
+from exportkit.control_flow import indexing, scalars
 from exportkit.control_flow.indexing import cut, select
 from exportkit.control_flow.scalars import as_size, as_tensor, is_tensor
 from exportkit.errors import ExportError
@@ -188,6 +188,21 @@ def getitem(items: Any, place: Any) -> Any:
     if is_tensor(place):
         return select(torch.stack([as_tensor(one) for one in items]), 0, place)
     return items[place]
+
+
+def rows(items: Any, index: Any) -> Any:
+    """Takes the elements at `index[k]` for each k, stacked; of an index that is a number, that element alone."""
+    if not is_tensor(index) or not index.dim():
+        return getitem(items, index)
+    if isinstance(items, Probe):
+        element = items.seen("an element to be read")
+        return element.expand(index.shape[0], *element.shape)
+    if isinstance(items, Tally):
+        raise _not_taken("an element to be read in a loop that appends nobody knows how many")
+    if isinstance(items, Buffer):
+        return items.room.index_select(0, torch.where(index < 0, index + items.count, index))
+    whole = items.whole() if isinstance(items, Rows) else torch.stack([as_tensor(one) for one in items])
+    return indexing.rows(whole, 0, index, nonnegative=False)
 
 
 def part(items: Any, start: Any, end: Any, step: int) -> Any:
