@@ -40,7 +40,7 @@ class Loop:
     """A loop as it stands in the user's source.
 
     Attributes:
-        rows: takes the steps, (N,), and what is captured; returns tensors, each of which holds one row a step. Of one step, a number, the row.
+        rows: takes the steps, (N,), and what is captured; returns tensors, each of one row a step. Of a step that is a number, the row.
         appends: how often at most a step appends to one list; None where only a run of the loop tells.
     """
 
@@ -202,10 +202,15 @@ def gains_of(loop: Loop, out: Sequence[Any]) -> list[Any]:
     gained: list[Any] = []
     for value, one in zip(out, loop.carried, strict=True):
         if one.mode == "appended":
-            gained.append(lists.stack(value))
+            gained.append(as_tensor(value[0]) if is_single(value) else lists.stack(value))
         elif one.mode == "written":
             gained += [as_tensor(value[0]), as_tensor(value[1])]
     return gained
+
+
+def is_single(appended: Any) -> bool:
+    """Says whether a step appended one element, which is a row as it stands: each node of a step counts."""
+    return isinstance(appended, list) and len(appended) == 1
 
 
 def check_lasting(new: list[Any], old: list[Any]) -> None:

@@ -9,7 +9,7 @@ import sympy
 import torch
 
 from exportkit.control_flow import lists, scalars
-from exportkit.control_flow.carries import KEPT, Carried, Loop, check_lasting, ended, entered, gains_of, has_room, left, settled
+from exportkit.control_flow.carries import KEPT, Carried, Loop, check_lasting, ended, entered, gains_of, has_room, is_single, left, settled
 from exportkit.control_flow.lists import Buffer, Rows
 from exportkit.control_flow.scalars import as_tensor, is_tensor
 from exportkit.control_flow.structure import Operands, fresh, take_apart
@@ -39,6 +39,7 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
     operands = Operands(*loop.captured)
     leaves = leaves or [torch.zeros((), dtype=torch.int64)]  # scan wants to carry something
     appended: dict[int, Any] = {}
+    single: set[int] = set()
 
     def step(*given: Any) -> tuple[Any, ...]:
         carry, at, rest = given[: len(leaves)], given[len(leaves)], given[len(leaves) + 1 :]
@@ -48,6 +49,7 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
         for place in kept:
             values[place] = entered(held[place], loop.carried[place])
         out = loop.step(at, rows, values, captured)
+        single.update(place for place, one in enumerate(loop.carried) if one.mode == "appended" and is_single(out[place]))
         appended.update({place: out[place].gained for place in kept if isinstance(out[place], Buffer)})
         new = take_apart([left(held[place], out[place], loop.carried[place]) for place in kept])[0] if kept else list(carry)
         check_lasting(new, leaves)
@@ -67,7 +69,7 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
     for place, each in appended.items():
         if loop.carried[place].mode == "grown" and isinstance(each, int) and not has_room(before[place]):
             values[place] = _counted(values[place], before[place], count, each)
-    return _finished(loop, before, start, values, list(results[len(leaves) :]))
+    return _finished(loop, before, start, values, list(results[len(leaves) :]), single)
 
 
 def _counted(grown: Buffer, before: Any, count: Any, each: int) -> Any:
@@ -105,11 +107,14 @@ def _no_rows(count: Any, shape: list[Any], dtype: torch.dtype) -> torch.Tensor:
     return whole[low:] if low else whole
 
 
-def _finished(loop: Loop, before: Sequence[Any], start: Sequence[Any], last: dict[int, Any], gains: list[Any]) -> tuple[Any, ...]:
+def _finished(
+    loop: Loop, before: Sequence[Any], start: Sequence[Any], last: dict[int, Any], gains: list[Any], single: set[int]
+) -> tuple[Any, ...]:
     values: list[Any] = []
     for place, one in enumerate(loop.carried):
         if one.mode == "appended":
-            values.append(lists.extend(start[place], Rows((gains.pop(0).flatten(0, 1),))))
+            rows = gains.pop(0)
+            values.append(lists.extend(start[place], Rows((rows if place in single else rows.flatten(0, 1),))))
         elif one.mode == "written":
             index, rows = gains.pop(0), gains.pop(0)
             values.append(_write_rows(start[place], one, index, rows))
