@@ -36,6 +36,7 @@ IN_ONNX = (
     "NumbersCarried",
     "Decisions",
     "History",
+    "ListsReadBackwards",
     "GrowsByCat",
     "GreedyTransformer",
     "GreedyUntilTheEnd",

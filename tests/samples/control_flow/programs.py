@@ -507,6 +507,41 @@ class Viterbi(nn.Module):
 
 
 @program(batch)
+class ListsReadBackwards(nn.Module):
+    """Elements from the end and from the start, of a list of loops before, of one with two elements a step, and of all but the last."""
+
+    def forward(self, x):
+        ones, twos = [x[:, 0]], []
+        h = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            h = torch.tanh(h + x[:, t])
+            ones.append(h)
+            twos.append(h * 2)
+            twos.append(h - x[:, t])
+        total = torch.zeros_like(h)
+        for t in range(x.shape[1]):
+            total = torch.tanh(total + ones[len(ones) - 1 - t] - ones[t] * ones[-1 - t] + twos[t - 1] + twos[x.shape[1] + t])
+            for u in range(t):
+                total = total + 0.1 * ones[t] * twos[u + 1]
+        return total
+
+
+@program(batch)
+class Pyramid(nn.Module):
+    """Tensors of unlike shapes in a list, read back from its end, beside a loop over a length."""
+
+    def forward(self, x):
+        levels = []
+        for k in range(3):
+            levels.append(x[:, :, k:])
+        total = torch.zeros_like(x[:, 0, 0])
+        for k in range(len(levels)):
+            for t in range(x.shape[1]):
+                total = torch.tanh(total + levels[len(levels) - 1 - k][:, t].sum(1))
+        return total
+
+
+@program(batch)
 class TwoListsTwice(nn.Module):
     def forward(self, x):
         a, b = [], []
