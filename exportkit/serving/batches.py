@@ -1,15 +1,18 @@
 """Requests wait in a queue for each model; runs take them from there, several at once where rows are proven not to touch each other.
 
-All of this happens on the event loop's thread, but for the runs. A run takes one core: as many go on at once as there are cores. A
-network that takes less time than a change of threads, whatever the values, runs on the event loop's own.
+A run takes one core: as many go on at once as there are cores, each on a thread that takes its next batch itself. Waiting for the event
+loop to hand it one, its core would stand idle while that reads other requests. A network that takes less time than a change of threads,
+whatever the values, runs on the event loop's own. What both sides touch is touched under one lock, held for moments.
 """
 
 import asyncio
+import functools
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ from exportkit.serving.tensors import Array
 
 _QUICK = 150e-6  # seconds: a change of threads there and back costs about as much
 _SMALL = 1 << 16  # bytes of inputs: more may take longer than the runs before
-_SWEEP = 0.25  # seconds between looks for requests that waited too long
+_SWEEP = 0.25  # seconds between looks for requests that waited too long, and for runs that take too long
 
 Result = list[Array] | RequestError
 Ran = tuple[float, float, list[Result]]
@@ -40,6 +43,17 @@ class Waiting:
         self.since = time.monotonic()
 
 
+class Run:
+    """A batch that runs."""
+
+    __slots__ = ("batch", "options", "since")
+
+    def __init__(self, batch: list[Waiting]) -> None:
+        import onnxruntime
+
+        self.batch, self.options, self.since = batch, onnxruntime.RunOptions(), time.monotonic()
+
+
 class Cores:
     """The threads that run networks, shared by all models."""
 
@@ -47,13 +61,15 @@ class Cores:
         self.count = len(os.sched_getaffinity(0))
         self.free = self.count
         self.threads = ThreadPoolExecutor(self.count, "run")
+        self.lock = threading.Lock()
         self._queues: deque[Queue] = deque()
         self._asked = False
 
     def want(self, queue: "Queue") -> None:
         """Notes that a queue has requests. Those that arrive in the same turn of the event loop are looked at together."""
-        if queue not in self._queues:
-            self._queues.append(queue)
+        with self.lock:
+            if queue not in self._queues:
+                self._queues.append(queue)
         if not self._asked:
             self._asked = True
             asyncio.get_running_loop().call_soon(self.assign)
@@ -61,14 +77,24 @@ class Cores:
     def assign(self) -> None:
         """Starts as many runs as there are cores, taking queues in turn."""
         self._asked = False
-        held: list[Queue] = []
-        while self._queues:
-            queue = self._queues.popleft()
-            if queue.start():
-                self._queues.append(queue)
-            elif queue.waiting:
-                held.append(queue)
-        self._queues.extend(held)
+        going = True
+        while going:
+            with self.lock:
+                self._queues = deque(queue for queue in self._queues if queue.waiting)
+                queues = list(self._queues)
+            started = [queue.start() for queue in queues]
+            going = any(started)
+
+    def next(self) -> "tuple[Queue, Run] | None":
+        """Takes the next batch for a core whose run is over, queues in turn; where there is none, the core is free."""
+        with self.lock:
+            for _ in range(len(self._queues)):
+                queue = self._queues[0]
+                self._queues.rotate(-1)
+                if batch := queue.take():
+                    return queue, queue.began(batch)
+            self.free += 1
+            return None
 
     def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
@@ -80,7 +106,7 @@ class Queue:
     def __init__(self, model: Model, cores: Cores, options: Options, meter: Meter) -> None:
         self.model, self.cores, self.options, self.meter = model, cores, options, meter
         self.waiting: deque[Waiting] = deque()
-        self.running = 0
+        self.runs: set[Run] = set()
         self.most = options.max_batch if model.rows else 1
         self.delay = options.max_delay_ms / 1000 if self.most > 1 else 0.0
         self.busy: float | None = None  # seconds of a core that a run takes, lately
@@ -104,7 +130,8 @@ class Queue:
             first, *_ = inputs.values()
             rows, key = len(first), (outputs, *(array.shape[1:] for array in inputs.values()))
         one = Waiting(inputs, outputs, rows, key, self._loop.create_future())
-        self.waiting.append(one)
+        with self.cores.lock:
+            self.waiting.append(one)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         self.cores.want(self)
@@ -112,42 +139,33 @@ class Queue:
 
     def start(self) -> bool:
         """Starts one run if there are a core and a batch that need not wait for more; says whether it did."""
-        while self.waiting and self.waiting[0].answer.done():  # its client is gone
-            self.waiting.popleft()
-        if not self.waiting:
-            return False
-        quick = (
-            self.model.device == "cpu"
-            and self.model.steady
-            and self.busy is not None
-            and self.busy < _QUICK
-            and sum(array.nbytes for array in self.waiting[0].inputs.values()) < _SMALL
-        )
-        if not quick and not self.cores.free:
-            return False
-        if self.delay and (left := self.waiting[0].since + self.delay - time.monotonic()) > 0 and not self._full():
-            self._alarm = self._alarm or self._loop.call_later(left, self._ring)
-            return False
-        batch = self._take()
-        self.running += 1
+        with self.cores.lock:
+            quick = self._is_quick()
+            if not quick and not self.cores.free:
+                return False
+            batch = self.take()
+            if not batch:
+                if self.waiting and self._alarm is None:
+                    self._alarm = self._loop.call_later(self._left(), self._ring)
+                return False
+            if not quick:
+                self.cores.free -= 1
+                begun = self.began(batch)
         if quick:
             self._finish(batch, run(self.model, batch))
-            return True
-        self.cores.free -= 1
-        limit = _Limit(self._loop, self.options.timeout)
-        task = self.cores.threads.submit(run, self.model, batch, limit.options)
-        task.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._done, batch, limit, done))
+        else:
+            self.cores.threads.submit(_work, self, begun)
         return True
 
-    def _ring(self) -> None:
-        self._alarm = None
-        self.cores.want(self)
+    def take(self) -> list[Waiting]:
+        """Takes the oldest request and those that can share its run, the others keep their places; none if it may wait for more.
 
-    def _full(self) -> bool:
-        return sum(one.rows for one in self.waiting) >= self.most
-
-    def _take(self) -> list[Waiting]:
-        """Takes the oldest request and those that can share its run; the others keep their places."""
+        The caller holds the lock.
+        """
+        while self.waiting and self.waiting[0].answer.done():  # its client is gone
+            self.waiting.popleft()
+        if not self.waiting or self._left() > 0:
+            return []
         batch = [self.waiting.popleft()]
         if batch[0].key is None:
             return batch
@@ -163,15 +181,42 @@ class Queue:
         self.waiting = left
         return batch
 
-    def _done(self, batch: Sequence[Waiting], limit: "_Limit", done: "Future[Ran]") -> None:
-        limit.timer.cancel()
-        self.cores.free += 1
-        self._finish(batch, done.result())
-        self.cores.assign()
+    def began(self, batch: list[Waiting]) -> Run:
+        """Notes a run; the caller holds the lock."""
+        begun = Run(batch)
+        self.runs.add(begun)
+        return begun
 
-    def _finish(self, batch: Sequence[Waiting], done: "Ran") -> None:
+    def ended(self, begun: Run, done: Ran, *, idle: bool) -> None:
+        """Answers the requests of a run; where its core is idle, there may be a batch for it by now."""
+        with self.cores.lock:
+            self.runs.discard(begun)
+        self._finish(begun.batch, done)
+        if idle:
+            self.cores.assign()
+
+    def post(self, begun: Run, done: Ran, *, idle: bool) -> None:
+        """Has the event loop take what a run gave."""
+        self._loop.call_soon_threadsafe(functools.partial(self.ended, begun, done, idle=idle))
+
+    def _is_quick(self) -> bool:
+        """Says whether the oldest request takes less time than a change of threads."""
+        if not self.waiting or self.busy is None or self.busy >= _QUICK or self.model.device != "cpu" or not self.model.steady:
+            return False
+        return sum(array.nbytes for array in self.waiting[0].inputs.values()) < _SMALL
+
+    def _left(self) -> float:
+        """Returns the seconds for which the oldest request may wait for others to share its run."""
+        if not self.delay or sum(one.rows for one in self.waiting) >= self.most:
+            return 0.0
+        return max(0.0, self.waiting[0].since + self.delay - time.monotonic())
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self.cores.want(self)
+
+    def _finish(self, batch: Sequence[Waiting], done: Ran) -> None:
         seconds, busy, results = done
-        self.running -= 1
         self.busy = busy if self.busy is None else 0.8 * self.busy + 0.2 * busy
         self.meter.runs.add(seconds)
         self.meter.rows.add(sum(one.rows for one in batch))
@@ -185,25 +230,35 @@ class Queue:
                 one.answer.set_result(result)
 
     def _sweep(self) -> None:
-        """Refuses what waited too long."""
+        """Refuses what waited too long, and ends runs that take too long, between two of their nodes."""
         self._sweeper = None
         oldest = time.monotonic() - self.options.timeout
-        while self.waiting and (self.waiting[0].since < oldest or self.waiting[0].answer.done()):
-            one = self.waiting.popleft()
+        late = []
+        with self.cores.lock:
+            while self.waiting and (self.waiting[0].since < oldest or self.waiting[0].answer.done()):
+                late.append(self.waiting.popleft())
+            for begun in self.runs:
+                if begun.since < oldest:
+                    begun.options.terminate = True
+            busy = self.waiting or self.runs
+        for one in late:
             if not one.answer.done():
                 one.answer.set_exception(RequestError(503, f"no core was free for {self.options.timeout:g} s", retry=1))
-        if self.waiting:
+        if busy:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 
 
-class _Limit:
-    """Ends a run that takes too long, between two of its nodes."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        import onnxruntime
-
-        self.options = onnxruntime.RunOptions()
-        self.timer = loop.call_later(seconds, setattr, self.options, "terminate", True)
+def _work(queue: Queue, begun: Run) -> None:
+    """Runs batches on a core until there are none."""
+    cores, now = queue.cores, (queue, begun)
+    while True:
+        queue, begun = now
+        done = run(queue.model, begun.batch, begun.options)
+        after = cores.next()
+        queue.post(begun, done, idle=after is None)
+        if after is None:
+            return
+        now = after
 
 
 def run(model: Model, batch: Sequence[Waiting], options: Any = None) -> Ran:

@@ -6,6 +6,7 @@ import ipaddress
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -27,6 +28,7 @@ from exportkit.serving.rest import Rest
 from exportkit.serving.rpc import Rpc
 from exportkit.worker import Host
 
+_SWITCH = 1e-4  # seconds: a run that is over waits no longer for the interpreter, which the event loop may hold
 _KEEP = 75  # seconds that an idle connection is kept
 _CALLS = 8192  # calls of gRPC that are open at once, 23 KB each: one whose message never comes holds its place, and no core
 
@@ -62,6 +64,7 @@ def run(models: list[Model], loader: Loader | None, options: Options, journal: J
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file
+    sys.setswitchinterval(_SWITCH)
     sock = _listen(options.host, options.http_port)
     with contextlib.closing(sock):
         return uvloop.run(_serve(models, loader, options, journal, sock))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -152,6 +153,72 @@ def test_who_waits_too_long_is_told_so_and_who_is_gone_is_not_run():
         assert ran == [1]
 
     on_loop(steps, fake(run, rows=""), timeout=0.3)
+
+
+def test_cores_go_on_while_the_event_loop_is_busy():
+    runs = []
+
+    async def steps(queue):
+        number = queue.cores.count * 4
+        asked = [asyncio.create_task(queue.infer({"x": ROW}, ("y",))) for _ in range(number)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        end = time.monotonic() + 30
+        while len(runs) < number and time.monotonic() < end:
+            time.sleep(0.01)  # noqa: ASYNC251 - nothing else may run on the event loop
+        assert len(runs) == number
+        await asyncio.gather(*asked)
+        assert queue.cores.free == queue.cores.count
+        assert not queue.runs
+
+    def run(inputs, outputs, options=None):
+        time.sleep(0.001)
+        return doubled(runs)(inputs, outputs)
+
+    on_loop(steps, fake(run, rows=""))
+
+
+def test_each_run_that_takes_too_long_is_ended():
+    def run(inputs, outputs, options=None):
+        while not options.terminate:
+            time.sleep(0.01)
+        raise RequestError(503, "ended")
+
+    async def steps(queue):
+        asked = [queue.infer({"x": ROW}, ("y",)) for _ in range(queue.cores.count)]
+        assert {one.reason for one in await asyncio.gather(*asked, return_exceptions=True)} == {"ended"}
+        after = await asyncio.gather(*(queue.infer({"x": ROW}, ("y",)) for _ in range(queue.cores.count)), return_exceptions=True)
+        assert {one.reason for one in after} == {"ended"}
+
+    on_loop(steps, fake(run, rows=""), timeout=0.3)
+
+
+def test_models_take_turns():
+    order = []
+
+    async def main():
+        cores = Cores()
+        cores.count, cores.free = 1, 1
+        go = threading.Event()
+
+        def named(name):
+            def run(inputs, outputs, options=None):
+                go.wait(30)
+                order.append(name)
+                return [inputs["x"]]
+
+            return Queue(fake(run, rows=""), cores, Options(), Meter())
+
+        queues = [named("a"), named("b"), named("c")]
+        asked = [asyncio.create_task(queue.infer({"x": ROW}, ("y",))) for queue in queues for _ in range(3)]
+        await asyncio.sleep(0.01)
+        go.set()
+        await asyncio.gather(*asked)
+        cores.close()
+
+    asyncio.run(main())
+    assert sorted(order) == sorted("aaabbbccc")
+    assert {*order[1:4]} == {"a", "b", "c"}, order
 
 
 def test_a_quick_network_runs_on_the_event_loops_own_thread():
