@@ -2,7 +2,7 @@
 
     python benchmarks/loops.py [--only rnn,viterbi] [--threads 1 2] [--rounds 9] [--unroll 300] [--json FILE]
 
-One network a process, its competitors by turns in it; a row gives how many times longer each takes than the lifted ONNX (median of rounds):
+Each has a process of its own, and they run by turns; a row says how many times as long as the lifted ONNX each takes (median of rounds):
 - eager: the plain Python loop;  torchscript: scripted and frozen;
 - legacy Loop: torch.onnx.export(scripted, dynamo=False);  unrolled: the same of the module, which bakes the length of its example.
 "wrong" is beside a competitor whose result is not eager's. What is unrolled has `--unroll` seconds to export, then the row says so.
@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -231,30 +232,61 @@ def within(seconds: float, task: Callable[..., None], *args: Any) -> str:
 
 
 def measure(name: str, size: tuple[int, int, int], threads: int, files: Mapping[str, str], rounds: int) -> dict[str, Any]:
-    """Times all ways by turns; returns milliseconds of each, and whose results are not eager's."""
-    torch.set_num_threads(threads)
-    model, inputs = make(name, size)
-    frozen = torch.jit.freeze(torch.jit.script(model))
-    ways: dict[str, Callable[[], Sequence[Any]]] = {"eager": lambda: model(*inputs), "torchscript": lambda: frozen(*inputs)}
-    for way, file in files.items():
-        ways[way] = _session(file, threads, inputs)
-    wrong = []
-    with torch.no_grad():
-        expected = [torch.as_tensor(one) for one in _listed(model(*inputs))]
-        for way, run in ways.items():
-            run(), run()  # the profiling executor of TorchScript settles in two runs
-            got = [torch.as_tensor(one) for one in _listed(run())]
-            if not all(torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-4) for a, b in zip(got, expected, strict=True)):
-                wrong.append(way)
+    """Times all ways by turns; returns milliseconds of each, and whose results are not eager's.
+
+    Each has a process of its own: threads of one that wait for work would take the cores from another.
+    """
+    ways: dict[str, str] = {"eager": "", "torchscript": "", **files}
+    with contextlib.ExitStack() as stack:
+        pipes = {way: _started(stack, name, size, threads, way, file) for way, file in ways.items()}
+        wrong = [way for way, pipe in pipes.items() if not _answer(pipe)]
         times: dict[str, list[float]] = {way: [] for way in ways}
         for at in range(rounds):
-            for way, run in ways.items():
-                if at >= FEWEST and sum(times[way]) > ENOUGH:
-                    continue
-                start = time.perf_counter()
-                run()
-                times[way].append(time.perf_counter() - start)
+            for way, pipe in pipes.items():
+                if at < FEWEST or sum(times[way]) < ENOUGH:
+                    pipe.send("run")
+                    times[way].append(_answer(pipe))
     return {"times": {way: statistics.median(taken) * 1e3 for way, taken in times.items()}, "wrong": wrong}
+
+
+def _started(stack: contextlib.ExitStack, *of: Any) -> Connection:
+    """Starts the process of one way, and ends it with the stack."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_timed, args=(theirs, *of))
+    process.start()
+    stack.callback(process.join)
+    stack.callback(process.kill)
+    theirs.close()
+    return ours
+
+
+def _answer(pipe: Connection) -> Any:
+    if not pipe.poll(1800):
+        raise SystemExit("a measurement takes more than half an hour")
+    return pipe.recv()
+
+
+def _timed(pipe: Connection, name: str, size: tuple[int, int, int], threads: int, way: str, file: str) -> None:
+    """Says whether one way gives eager's results; then runs whenever it is asked to, and says how many seconds that took."""
+    _quiet()
+    torch.set_num_threads(threads)
+    model, inputs = make(name, size)
+    run: Callable[[], Any] = lambda: model(*inputs)  # noqa: E731
+    with torch.no_grad():
+        expected = [torch.as_tensor(one) for one in _listed(run())]
+        if way == "torchscript":
+            frozen = torch.jit.freeze(torch.jit.script(model))
+            run = lambda: frozen(*inputs)  # noqa: E731
+        elif file:
+            run = _session(file, threads, inputs)
+        run(), run()  # the profiling executor of TorchScript settles in two runs
+        got = [torch.as_tensor(one) for one in _listed(run())]
+        pipe.send(all(torch.allclose(a.double(), b.double(), rtol=1e-3, atol=1e-4) for a, b in zip(got, expected, strict=True)))
+        while pipe.recv():
+            run()  # after the others' turns
+            start = time.perf_counter()
+            run()
+            pipe.send(time.perf_counter() - start)
 
 
 def _session(file: str, threads: int, inputs: Sequence[Tensor]) -> Callable[[], Sequence[Any]]:
@@ -263,11 +295,6 @@ def _session(file: str, threads: int, inputs: Sequence[Tensor]) -> Callable[[], 
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     feeds = {one.name: value.numpy() for one, value in zip(session.get_inputs(), inputs, strict=True)}
     return lambda: session.run(None, feeds)
-
-
-def _measured(connection: Any, *args: Any) -> None:
-    _quiet()
-    connection.send(measure(*args))
 
 
 def _listed(outputs: Any) -> list[Any]:
@@ -296,11 +323,7 @@ def rows_of(name: str, threads: Sequence[int], rounds: int, unroll: float, scrat
             elif not scripted:
                 given_up = missing[way]
         for count in threads:
-            receiver, sender = multiprocessing.Pipe(duplex=False)
-            failed = within(1800, _measured, sender, name, size, count, files, rounds)
-            if failed:
-                raise SystemExit(f"{name} at {size}: the measurement {failed}")
-            found = receiver.recv()
+            found = measure(name, size, count, files, rounds)
             times = {way: found["times"].get(way, missing.get(way, "")) for way in COMPETITORS}
             yield Row(name, size, count, found["times"]["lifted"], times, tuple(found["wrong"]))
 
