@@ -119,7 +119,7 @@ def _store_weights(graph: ir.Graph) -> None:
             bodies[0].register_initializer(value)
         elif tensor.size <= _SMALL:
             for number, body in enumerate(bodies):
-                copied = ir.Value(name=f"{name}.{number}", shape=value.shape, type=value.type, const_value=tensor)
+                copied = ir.Value(name=f"exportkit.{name}.{number}", shape=value.shape, type=value.type, const_value=tensor)
                 body.register_initializer(copied)
                 for use in [one for one in value.uses() if one.node.graph is body]:
                     use.node.replace_input_with(use.idx, copied)

@@ -37,6 +37,7 @@ IN_ONNX = (
     "Decisions",
     "History",
     "ListsReadBackwards",
+    "RecentFirst",
     "GrowsByCat",
     "GreedyTransformer",
     "GreedyUntilTheEnd",

@@ -527,6 +527,24 @@ class ListsReadBackwards(nn.Module):
 
 
 @program(batch)
+class RecentFirst(nn.Module):
+    """A list that an outer loop lengthens, read from its end by the loops inside."""
+
+    def forward(self, x):
+        past = []
+        for t in range(x.shape[1]):
+            past.append(x[:, t])
+        for t in range(x.shape[1]):
+            h = torch.zeros_like(x[:, 0])
+            for u in range(x.shape[1]):
+                h = torch.tanh(h * 0.5 + past[len(past) - 1 - u] + past[u] - past[-1 - u])
+            for u in range(len(past)):
+                h = h + 0.1 * past[len(past) - 1 - u]
+            past.append(h)
+        return torch.stack(past, 1)
+
+
+@program(batch)
 class Pyramid(nn.Module):
     """Tensors of unlike shapes in a list, read back from its end, beside a loop over a length."""
 
