@@ -284,7 +284,10 @@ def _alone(model: Model, one: Waiting, options: Any) -> Result:
 
 def _together(model: Model, batch: Sequence[Waiting], options: Any) -> list[Result]:
     """Runs the requests as one; nothing where they do not run so."""
-    joined = {name: np.concatenate([one.inputs[name] for one in batch]) for name in batch[0].inputs}
+    try:
+        joined = {name: np.concatenate([one.inputs[name] for one in batch]) for name in batch[0].inputs}
+    except MemoryError:
+        return []
     outputs = _alone(model, Waiting(joined, batch[0].outputs, 0, None, batch[0].answer), options)
     ends = np.cumsum([one.rows for one in batch])
     if isinstance(outputs, RequestError) or any(output.ndim == 0 or len(output) != ends[-1] for output in outputs):

@@ -104,6 +104,19 @@ def test_a_fault_of_the_server_answers_its_request_and_ends_no_thread():
         assert (answer.status, answer.reason) == (500, "a fault of the server: ZeroDivisionError")
 
 
+def test_requests_that_do_not_fit_into_memory_together_are_run_alone(monkeypatch):
+    def concatenate(arrays):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "concatenate", concatenate)
+    runs = []
+    answers = on_loop(ask_all([ROW] * 5), fake(doubled(runs)))
+    assert len(answers) == 5
+    for (answer,) in answers:
+        np.testing.assert_array_equal(answer, ROW * 2)
+    assert runs == [1] * 5
+
+
 def blocked():
     """A run that waits until it is let go."""
     go = threading.Event()
