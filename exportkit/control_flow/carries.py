@@ -15,6 +15,7 @@ from exportkit.control_flow.structure import ShapeError, as_carried, match, unre
 from exportkit.errors import ExportError
 
 KEPT = ("carried", "grown", "lengthened")  # the modes of what goes from step to step
+GAINED = ("appended", "prepended")  # the modes of lists to which each step gives what it has, and reads nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Carried:
     Attributes:
         name: the user's name of it.
         mode: "carried" from step to step; "grown": a list that the body reads and appends to; "appended": a list that it only appends to;
+            "prepended": a list that it only inserts in front of;
             "written": a tensor of which each step writes one row, and reads none; "lengthened": a tensor that `cat` makes longer.
         dim: of "written" the axis of the row, of "lengthened" the axis that grows.
         every: of "written", the rows are written in order from the first, so that as many steps as there are rows write all.
@@ -75,7 +77,7 @@ class Loop:
 
     def only_carried(self) -> "Loop":
         """Returns the loop with every value carried, and every list grown."""
-        modes = {"appended": "grown", "written": "carried"}
+        modes = {"appended": "grown", "prepended": "grown", "written": "carried"}
         plain = tuple(replace(one, mode=modes.get(one.mode, one.mode)) for one in self.carried)
         return Loop(lambda at, *given: tuple(self._carry(at, given)), plain, self.captured, None, self.appends)
 
@@ -107,7 +109,7 @@ def settled(loop: Loop, start: tuple[Any, ...], most: Any) -> tuple[tuple[Any, .
 
 def _entry(value: Any, one: Carried) -> Any:
     """Returns a value as the body gets it in the first step."""
-    if one.mode == "appended":
+    if one.mode in GAINED:
         return []
     if one.mode == "grown" and isinstance(value, list) and not value:
         return Probe()
@@ -147,7 +149,7 @@ def ended(value: Any, before: Any, one: Carried, *, full: bool) -> Any:
 
 
 def _start(value: Any, entry: Any, new: Any, one: Carried, most: Any, appends: Any) -> Any:
-    if one.mode in ("appended", "written") or isinstance(value, Buffer | Tally | Probe):
+    if one.mode in (*GAINED, "written") or isinstance(value, Buffer | Tally | Probe):
         return value
     if one.mode == "lengthened":
         return _with_length(value, new, one, most)
@@ -201,7 +203,7 @@ def gains_of(loop: Loop, out: Sequence[Any]) -> list[Any]:
     """Lists what each step adds to the lists and tensors that are not carried."""
     gained: list[Any] = []
     for value, one in zip(out, loop.carried, strict=True):
-        if one.mode == "appended":
+        if one.mode in GAINED:
             gained.append(as_tensor(value[0]) if is_single(value) else lists.stack(value))
         elif one.mode == "written":
             gained += [as_tensor(value[0]), as_tensor(value[1])]

@@ -170,6 +170,10 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
     ):
         line, column = span(tree.func)[1]
         yield (line, column - len(tree.func.attr)), span(tree)[1], f"to(torch.{tree.func.attr})"
+    if isinstance(tree, ast.expr) and (given := reversed_range(tree)) is not None and len(given.args) > 1:
+        yield *span(tree), _backwards(*map(ast.unparse, given.args))
+        return
+    yield from _of_reversed(tree)
     if isinstance(tree, ast.FunctionDef):
         for one in untyped_nones(tree):
             yield span(one)[1], span(one)[1], ": Optional[Tensor]"
@@ -178,6 +182,45 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
         yield from _of_numbers(tree)
     for child in ast.iter_child_nodes(tree):
         yield from replacements(child, lifting=lifting)
+
+
+def reversed_range(tree: ast.AST) -> ast.Call | None:
+    """Returns the `range(...)` of `reversed(range(...))` and `range(...)[::-1]`."""
+    inner = tree.value if _is_turned(tree) else tree.args[0] if _is_reversed(tree) else None
+    ranges = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "range"
+    return inner if ranges and isinstance(inner, ast.Call) and inner.args and not inner.keywords else None
+
+
+def _of_reversed(tree: ast.AST) -> Iterator[Replacement]:
+    """Turns `reversed(range(n))` into `range(n - 1, -1, -1)`, and `reversed(x)` of anything else into `x[::-1]`."""
+    given = reversed_range(tree)
+    if given is not None and isinstance(tree, ast.expr):
+        yield from _around(tree, given.args[0], "range((", ") - 1, -1, -1)")
+    elif _is_reversed(tree):
+        yield from _around(tree, tree.args[0], "(", ")[::-1]")
+
+
+def _around(tree: ast.expr, inner: ast.expr, before: str, after: str) -> Iterator[Replacement]:
+    """Puts other text around a part of an expression."""
+    (start, end), (first, last) = span(tree), span(inner)
+    yield start, first, before
+    yield last, end, after
+
+
+def _backwards(start: str, end: str, step: str = "1") -> str:
+    """Writes the range that goes back from the last number of another one to its first."""
+    if step == "1":
+        return f"range(({end}) - 1, ({start}) - 1, -1)"
+    count = f"max(0, (({end}) - ({start}) + ({step}) - (1 if ({step}) > 0 else -1)) // ({step}))"
+    return f"range(({start}) + ({count} - 1) * ({step}), ({start}) - ({step}), -({step}))"
+
+
+def _is_reversed(tree: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "reversed" and len(tree.args) == 1
+
+
+def _is_turned(tree: ast.AST) -> TypeGuard[ast.Subscript]:
+    return isinstance(tree, ast.Subscript) and isinstance(tree.slice, ast.Slice) and ast.unparse(tree.slice) == "::-1"
 
 
 def _of_nobody(function: ast.FunctionDef) -> Iterator[Replacement]:
@@ -190,9 +233,7 @@ def _of_nobody(function: ast.FunctionDef) -> Iterator[Replacement]:
 def _of_numbers(tree: ast.AST) -> Iterator[Replacement]:
     """Yields what TorchScript lacks of Python's numbers: `math.log2`, and powers that are ints."""
     if _is_log2(tree):
-        (start, end), (first, last) = span(tree), span(tree.args[0])
-        yield start, first, "math.log("
-        yield last, end, ", 2.0)"
+        yield from _around(tree, tree.args[0], "math.log(", ", 2.0)")
     if isinstance(tree, ast.Call) and ast.unparse(tree.func) in _PADS:
         fills = [*tree.args[3:4], *(word.value for word in tree.keywords if word.arg == "value")]
         yield from (one for fill in fills if not (isinstance(fill, ast.Constant) and fill.value is None) for one in _cast(fill, "float"))

@@ -170,7 +170,7 @@ class _Writer:
         step, *params = node.blocks[0].params
         for param, mode, dim, out in zip(params, plan.modes, plan.dims, node.blocks[0].outputs[1:], strict=True):
             name = param.split(".")[0]
-            told = "" if mode == "carried" else f", {mode!r}" if mode in ("grown", "appended") else f", {mode!r}, {dim}"
+            told = "" if mode == "carried" else f", {mode!r}" if mode in ("grown", "appended", "prepended") else f", {mode!r}, {dim}"
             if mode == "written" and plan.written[id(self.facts.made[out])] == step:
                 told += ", every=True"
             parts.append(f"loops.Carried({name!r}{told})")

@@ -24,7 +24,7 @@ class LoopPlan:
 
     Attributes:
         kind: "for" (its length is known at the start) or "while".
-        modes: for each carried value "carried", "grown", "appended" or "written".
+        modes: for each carried value "carried", "grown", "appended", "prepended" or "written".
         dims: for each carried value the axis of a written row, else 0.
         rows: the reads that give one row of an outer tensor, or one element of an outer list, in each step.
         projected: what is computed from one row alone.
@@ -174,6 +174,8 @@ class Facts:
         if kind.startswith("List["):
             if plan.kind == "for" and self._is_appended(body, param, out):
                 return "appended", 0
+            if plan.kind == "for" and self._is_prepended(body, param, out):
+                return "prepended", 0
             return ("grown" if self._is_grown(body, param, out) else "carried"), 0
         put = self.made.get(out)
         if plan.kind == "for" and kind == "Tensor" and put is not None and put.kind == "lift::put" and put in body.nodes:
@@ -210,6 +212,16 @@ class Facts:
                 value = step.outputs[place]
             else:
                 return False
+        return value == out and value != param and self.uses[value] == 1
+
+    def _is_prepended(self, body: Block, param: str, out: str) -> bool:
+        """Says whether a body does nothing with a list but insert in front of it."""
+        value = param
+        while self.uses[value] == 1 and value != out:
+            step = next((node for node in body.nodes if value in node.inputs), None)
+            if step is None or step.kind != "lift::insert" or step.inputs[0] != value or self.constant(step.inputs[1]) != 0:
+                return False
+            value = step.outputs[0]
         return value == out and value != param and self.uses[value] == 1
 
     def is_for(self, loop: Node) -> bool:

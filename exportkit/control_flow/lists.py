@@ -208,6 +208,8 @@ def rows(items: Any, index: Any) -> Any:
 def part(items: Any, start: Any, end: Any, step: int) -> Any:
     if not is_stacked(items):
         return items[slice(start, end, step)]
+    if start is None and end is None and step == -1:
+        return reverse(items)
     return Rows((cut(_whole(items, "a slice"), 0, start, end, step),))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from exportkit.control_flow import lists, scalars
-from exportkit.control_flow.carries import Carried, Loop, check_lasting, ended, entered, has_room, left, settled
+from exportkit.control_flow.carries import GAINED, Carried, Loop, check_lasting, ended, entered, has_room, left, settled
 from exportkit.control_flow.scalars import as_tensor, is_tensor
 from exportkit.control_flow.scanning import scanned
 from exportkit.control_flow.structure import Operands, ShapeError, as_carried, exporting, fresh, take_apart
@@ -117,8 +117,8 @@ def _counted(count: torch.Tensor, loop: Loop, start: tuple[Any, ...]) -> tuple[A
 
 def _looped(going: Any, loop: Loop, start: tuple[Any, ...], bound: Any) -> tuple[Any, ...]:
     """Calls `while_loop`. A list without a known bound is counted first, by the same loop without it."""
-    lengthens = any(one.mode in ("grown", "appended", "lengthened") for one in loop.carried)
-    loop = replace(loop, carried=tuple(replace(one, mode="grown") if one.mode == "appended" else one for one in loop.carried))
+    lengthens = any(one.mode in ("grown", "lengthened", *GAINED) for one in loop.carried)
+    loop = replace(loop, carried=tuple(replace(one, mode="grown") if one.mode in GAINED else one for one in loop.carried))
     grows = [place for place, one in enumerate(loop.carried) if one.mode == "grown" and not has_room(start[place])]
     if lengthens and (bound is None or (grows and loop.appends is None)):
         bound, ends = _run_while(going, loop, start, None)

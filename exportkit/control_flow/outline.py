@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from exportkit.control_flow import numbers
-from exportkit.control_flow.dialect import functions_of, writes
+from exportkit.control_flow.dialect import functions_of, reversed_range, writes
 from exportkit.control_flow.region import Region
 from exportkit.control_flow.whole import whole
 
@@ -145,9 +145,10 @@ class _Outliner:
         name = f"_outlined_{next(_NUMBERS)}"
         self.regions[name] = region
         assert isinstance(loop, ast.For)
-        assert isinstance(loop.iter, ast.Call)
-        arguments, bounds = ", ".join(inputs), ", ".join(map(ast.unparse, loop.iter.args))
-        if _reads(loop.iter.args) & _names_of(statements[: statements.index(loop)]).bound:
+        counted = _range_of(loop)
+        assert counted is not None
+        arguments, bounds = ", ".join(inputs), ", ".join(map(ast.unparse, counted.args))
+        if _reads(counted.args) & _names_of(statements[: statements.index(loop)]).bound:
             bounds = arguments  # the length is read on the way to the loop: what varies shows in what it is read from
         left = "return " if returns else f"{', '.join(results)} = " if results else ""  # with nothing left, it writes into what it reads
         taken = f"{left}{name}({arguments})"
@@ -220,15 +221,18 @@ def _raises_one(node: ast.AST, names: Sequence[str]) -> bool:
 
 
 def _is_candidate(statement: ast.stmt) -> bool:
-    """Says whether a statement is `for ... in range(...)` to a number that only a run tells."""
-    return (
-        isinstance(statement, ast.For)
-        and isinstance(statement.iter, ast.Call)
-        and isinstance(statement.iter.func, ast.Name)
-        and statement.iter.func.id == "range"
-        and not statement.iter.keywords
-        and not all(isinstance(one, ast.Constant) for one in statement.iter.args)
-    )
+    """Says whether a statement is `for ... in range(...)`, or that reversed, to a number that only a run tells."""
+    counted = _range_of(statement)
+    return counted is not None and not all(isinstance(one, ast.Constant) for one in counted.args)
+
+
+def _range_of(statement: ast.stmt) -> ast.Call | None:
+    """Returns the `range(...)` over which a loop runs, forwards or backwards."""
+    if not isinstance(statement, ast.For):
+        return None
+    over = reversed_range(statement.iter) or statement.iter
+    is_range = isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range"
+    return over if isinstance(over, ast.Call) and is_range and not over.keywords else None
 
 
 def _span(body: Sequence[ast.stmt], at: int) -> tuple[int, int]:

@@ -9,7 +9,20 @@ import sympy
 import torch
 
 from exportkit.control_flow import lists, scalars
-from exportkit.control_flow.carries import KEPT, Carried, Loop, check_lasting, ended, entered, gains_of, has_room, is_single, left, settled
+from exportkit.control_flow.carries import (
+    GAINED,
+    KEPT,
+    Carried,
+    Loop,
+    check_lasting,
+    ended,
+    entered,
+    gains_of,
+    has_room,
+    is_single,
+    left,
+    settled,
+)
 from exportkit.control_flow.lists import Buffer, Rows
 from exportkit.control_flow.scalars import as_tensor, is_tensor
 from exportkit.control_flow.structure import Operands, fresh, take_apart
@@ -44,12 +57,12 @@ def _scanned(count: Any, loop: Loop, start: tuple[Any, ...], most: Any) -> tuple
     def step(*given: Any) -> tuple[Any, ...]:
         carry, at, rest = given[: len(leaves)], given[len(leaves)], given[len(leaves) + 1 :]
         rows, captured = rest[: len(rest) - len(operands.values)], operands.build(rest[len(rest) - len(operands.values) :])
-        values = [[] if one.mode == "appended" else value for value, one in zip(start, loop.carried, strict=True)]
+        values = [[] if one.mode in GAINED else value for value, one in zip(start, loop.carried, strict=True)]
         held = dict(zip(kept, build(iter(carry)) if kept else (), strict=True))
         for place in kept:
             values[place] = entered(held[place], loop.carried[place])
         out = loop.step(at, rows, values, captured)
-        single.update(place for place, one in enumerate(loop.carried) if one.mode == "appended" and is_single(out[place]))
+        single.update(place for place, one in enumerate(loop.carried) if one.mode in GAINED and is_single(out[place]))
         appended.update({place: out[place].gained for place in kept if isinstance(out[place], Buffer)})
         new = take_apart([left(held[place], out[place], loop.carried[place]) for place in kept])[0] if kept else list(carry)
         check_lasting(new, leaves)
@@ -112,9 +125,10 @@ def _finished(
 ) -> tuple[Any, ...]:
     values: list[Any] = []
     for place, one in enumerate(loop.carried):
-        if one.mode == "appended":
-            rows = gains.pop(0)
-            values.append(lists.extend(start[place], Rows((rows if place in single else rows.flatten(0, 1),))))
+        if one.mode in GAINED:
+            rows = gains.pop(0) if one.mode == "appended" else gains.pop(0).flip(0)
+            gained = Rows((rows if place in single else rows.flatten(0, 1),))
+            values.append(lists.extend(start[place], gained) if one.mode == "appended" else lists.extend(gained, start[place]))
         elif one.mode == "written":
             index, rows = gains.pop(0), gains.pop(0)
             values.append(_write_rows(start[place], one, index, rows))

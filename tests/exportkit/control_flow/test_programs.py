@@ -38,6 +38,8 @@ IN_ONNX = (
     "History",
     "ListsReadBackwards",
     "RecentFirst",
+    "ReversedRanges",
+    "InsertsInFront",
     "GrowsByCat",
     "GreedyTransformer",
     "GreedyUntilTheEnd",

@@ -527,6 +527,49 @@ class ListsReadBackwards(nn.Module):
 
 
 @program(batch)
+class ReversedRanges(nn.Module):
+    """Python's `reversed`, of ranges with a start and a step and of lists, and `[::-1]` of both."""
+
+    def forward(self, x):
+        n = x.shape[1]
+        h = torch.zeros_like(x[:, 0])
+        hs = []
+        for t in reversed(range(n)):
+            h = torch.tanh(h * 0.9 + x[:, t])
+            hs.append(h)
+        for t in reversed(range(1, n)):
+            h = torch.tanh(h * 0.8 + x[:, t - 1])
+        for t in reversed(range(1, n, 3)):
+            h = torch.tanh(h * 0.7 + x[:, t] * t)
+        for t in reversed(range(n - 1, 0, -2)):
+            h = torch.tanh(h * 0.6 - x[:, t] * t)
+        for t in range(n)[::-1]:
+            h = torch.tanh(h * 0.5 - x[:, t])
+        for k, each in enumerate(reversed(hs)):
+            h = torch.tanh(h + each * k)
+        return h, torch.stack(hs[::-1], 1)
+
+
+@program(batch)
+class InsertsInFront(nn.Module):
+    """Lists that a loop fills from their end: `insert(0, h)`, once and twice a step, onto what is there already."""
+
+    def forward(self, x):
+        h = torch.zeros_like(x[:, 0])
+        ones, twos, more = [], [], [h]
+        for t in range(x.shape[1]):
+            h = torch.tanh(h * 0.9 + x[:, t])
+            ones.insert(0, h)
+            twos.insert(0, h * 2)
+            twos.insert(0, h - x[:, t])
+            more.insert(0, x[:, t] * t)
+        total = torch.zeros_like(h)
+        for t in range(len(ones)):
+            total = torch.tanh(total + ones[t] - twos[2 * t])
+        return torch.stack(ones, 1), torch.stack(twos, 1), torch.stack(more, 1), total
+
+
+@program(batch)
 class RecentFirst(nn.Module):
     """A list that an outer loop lengthens, read from its end by the loops inside."""
 

@@ -87,6 +87,24 @@ class Filled(nn.Module):
         return table.sum(2), held
 
 
+class FromTheEnd(nn.Module):
+    """Loops over reversed ranges; a list that is filled from its end."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = Settings(scale=0.5)
+
+    def forward(self, x, **options):
+        state, states = torch.zeros_like(x[:, 0]), []
+        for t in reversed(range(x.shape[1])):
+            state = torch.tanh(state * self.settings.scale + x[:, t])
+            states.insert(0, state)
+        y = torch.stack(states, 1)
+        for t in reversed(range(1, x.shape[1])):
+            state = torch.tanh(state + y[:, t] - y[:, t - 1])
+        return y + state.unsqueeze(1)
+
+
 class Twice(nn.Module):
     """A loop over lengths in a loop over settings: each round goes on from the last."""
 
@@ -225,7 +243,7 @@ def raised(table, **options):
     return table
 
 
-NETWORKS = (Scans, Returned, Filled, Twice, OverTree, WritesArgument, WritesThroughLoop, GoesOnWriting)
+NETWORKS = (Scans, Returned, Filled, FromTheEnd, Twice, OverTree, WritesArgument, WritesThroughLoop, GoesOnWriting)
 
 
 class ViewWrittenLater(nn.Module):
