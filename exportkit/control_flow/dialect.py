@@ -178,6 +178,7 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
         for one in untyped_nones(tree):
             yield span(one)[1], span(one)[1], ": Optional[Tensor]"
         yield from _of_nobody(tree)
+        yield from _of_nothing_yet(tree)
     if lifting:
         yield from _of_numbers(tree)
     for child in ast.iter_child_nodes(tree):
@@ -228,6 +229,24 @@ def _of_nobody(function: ast.FunctionDef) -> Iterator[Replacement]:
     places = [node for node in ast.walk(function) if isinstance(node, ast.Name) and node.id == "_"]
     if not any(isinstance(place.ctx, ast.Load) for place in places):
         yield from ((*span(place), f"_unused_{number}") for number, place in enumerate(places))
+
+
+def _of_nothing_yet(function: ast.FunctionDef) -> Iterator[Replacement]:
+    """Types `state = None` where a tensor takes its place later on: TorchScript holds it for None in every step."""
+    given: dict[str, list[ast.Assign]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            given.setdefault(node.targets[0].id, []).append(node)
+    typed = {node.target.id for node in ast.walk(function) if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    typed |= {one.arg for one in ast.walk(function.args) if isinstance(one, ast.arg)}
+    for name, (first, *others) in given.items():
+        if _is_none(first.value) and name not in typed and any(not _is_none(one.value) for one in others):
+            end = span(first.targets[0])[1]
+            yield end, end, ": Optional[Tensor]"
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _of_numbers(tree: ast.AST) -> Iterator[Replacement]:

@@ -12,6 +12,7 @@ from torch.export import Dim
 
 from exportkit.control_flow import indexing, lift
 from exportkit.control_flow.scalars import logarithm
+from exportkit.control_flow.select import scripted
 from tests.exportkit.control_flow.running import Numbered, Session, assert_same, exported
 
 _FILE = Path(__file__).parents[2] / "samples" / "control_flow" / "programs.py"
@@ -39,6 +40,7 @@ IN_ONNX = (
     "ListsReadBackwards",
     "RecentFirst",
     "ReversedRanges",
+    "NothingYet",
     "InsertsInFront",
     "GrowsByCat",
     "GreedyTransformer",
@@ -144,3 +146,14 @@ def test_a_write_of_too_many_values_ends_as_in_eager():
     with pytest.raises(RuntimeError, match="invalid for input of size 2"):
         indexing.put(torch.zeros(3), (("select", 0, 1),), torch.ones(2))
     assert indexing.put(torch.zeros(3), (("select", 0, 1),), torch.ones(1)).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["ReversedRanges", "NothingYet"])
+def test_what_torchscript_does_not_take_as_it_stands_is_scripted_in_its_words(name):
+    program = PROGRAMS[name]
+    module = program.network().eval()
+    with pytest.raises(RuntimeError):
+        torch.jit.script(module)
+    made = scripted(module)
+    for inputs in cases(program):
+        assert_same(made(*inputs), module(*inputs))

@@ -527,6 +527,22 @@ class ListsReadBackwards(nn.Module):
 
 
 @program(batch)
+class NothingYet(nn.Module):
+    """None before the first step, without a type."""
+
+    def forward(self, x):
+        outs = []
+        before = None
+        for t in range(x.shape[1]):
+            now = x[:, t]
+            if before is not None:
+                now = now + 0.5 * before
+            before = torch.tanh(now)
+            outs.append(before)
+        return torch.stack(outs, 1)
+
+
+@program(batch)
 class ReversedRanges(nn.Module):
     """Python's `reversed`, of ranges with a start and a step and of lists, and `[::-1]` of both."""
 
