@@ -8,6 +8,7 @@ whatever the values, runs on the event loop's own. What both sides touch is touc
 import asyncio
 import functools
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from exportkit.serving.tensors import Array
 _QUICK = 150e-6  # seconds: a change of threads there and back costs about as much
 _SMALL = 1 << 16  # bytes of inputs: more may take longer than the runs before
 _SWEEP = 0.25  # seconds between looks for requests that waited too long, and for runs that take too long
+
+_NICE = 2  # of runs: enough for the event loop to go first, little beside other processes
 
 Result = list[Array] | RequestError
 Ran = tuple[float, float, list[Result]]
@@ -60,7 +63,7 @@ class Cores:
     def __init__(self) -> None:
         self.count = len(os.sched_getaffinity(0))
         self.free = self.count
-        self.threads = ThreadPoolExecutor(self.count, "run")
+        self.threads = ThreadPoolExecutor(self.count, "run", initializer=_give_way)
         self.lock = threading.Lock()
         self._queues: deque[Queue] = deque()
         self._asked = False
@@ -246,6 +249,12 @@ class Queue:
                 one.answer.set_exception(RequestError(503, f"no core was free for {self.options.timeout:g} s", retry=1))
         if busy:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+
+def _give_way() -> None:
+    """Lets the event loop go before this thread: it has little to do, and behind a run it would keep other cores waiting."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _work(queue: Queue, begun: Run) -> None:
