@@ -53,16 +53,13 @@ def _stack_at_once(graph: ir.Graph) -> None:
             if key not in shapes:
                 shapes[key] = _vector(graph, [size if isinstance(size, int) else places[str(size)] for size in old.shape])
             joined, stacked = ir.Value(name=f"{old.name}.joined"), ir.Value(name=old.name, shape=old.shape, type=old.type)
+            parts = [one.inputs[0] for one in unsqueezed]
             new = [
-                ir.node(
-                    "Concat",
-                    [one.inputs[0] for one in unsqueezed],
-                    node.attributes,
-                    outputs=[joined],
-                    metadata_props=dict(node.metadata_props),
-                ),
-                ir.node("Reshape", [joined, shapes[key]], {"allowzero": 1}, outputs=[stacked], metadata_props=dict(node.metadata_props)),
+                ir.node("Concat", parts, node.attributes, outputs=[joined]),
+                ir.node("Reshape", [joined, shapes[key]], {"allowzero": 1}, outputs=[stacked]),
             ]
+            for one in new:
+                one.metadata_props.update(node.metadata_props)
             ir.convenience.replace_nodes_and_values(body, node, [node, *dict.fromkeys(unsqueezed)], new, [old], [stacked])
 
 

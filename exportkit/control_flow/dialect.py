@@ -12,7 +12,7 @@ import itertools
 import linecache
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -127,7 +127,7 @@ def _rewritten(function: Function, *, lifting: bool) -> Function | None:
     except (OSError, TypeError):
         return None
     source = textwrap.dedent("".join(lines))
-    changed = reworded(source, replacements(ast.parse(source, type_comments=True), lifting=lifting))
+    changed = reworded(source, replacements(ast.parse(source, type_comments=True), lifting=lifting, own=function.__globals__))
     if changed == source:
         return None
     return compiled(function, "\n" * (first - 1) + changed, function.__globals__)
@@ -153,13 +153,17 @@ def reworded(source: str, changes: Iterable[Replacement]) -> str:
     return "".join(lines)
 
 
-def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
-    """Yields (start, end, new text) of each part to replace, none inside of another."""
+def replacements(tree: ast.AST, *, lifting: bool, own: Container[str]) -> Iterator[Replacement]:
+    """Yields (start, end, new text) of each part to replace, none inside of another.
+
+    Args:
+        own: the names to which the file gives a meaning: a `reversed` of its own is not Python's.
+    """
     if isinstance(tree, ast.Raise) and tree.exc is not None:
         yield *span(tree), "raise RuntimeError('raised')"
         return
     if isinstance(tree, ast.Assert) and tree.msg is not None:
-        yield from replacements(tree.test, lifting=lifting)
+        yield from replacements(tree.test, lifting=lifting, own=own)
         yield *span(tree.msg), "'failed'"
         return
     if (
@@ -170,10 +174,11 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
     ):
         line, column = span(tree.func)[1]
         yield (line, column - len(tree.func.attr)), span(tree)[1], f"to(torch.{tree.func.attr})"
-    if isinstance(tree, ast.expr) and (given := reversed_range(tree)) is not None and len(given.args) > 1:
-        yield *span(tree), _backwards(*map(ast.unparse, given.args))
-        return
-    yield from _of_reversed(tree)
+    if "reversed" not in own and "range" not in own:
+        if isinstance(tree, ast.expr) and (given := reversed_range(tree)) is not None and len(given.args) > 1:
+            yield *span(tree), _backwards(*map(ast.unparse, given.args))
+            return
+        yield from _of_reversed(tree)
     if isinstance(tree, ast.FunctionDef):
         for one in untyped_nones(tree):
             yield span(one)[1], span(one)[1], ": Optional[Tensor]"
@@ -182,14 +187,18 @@ def replacements(tree: ast.AST, *, lifting: bool) -> Iterator[Replacement]:
     if lifting:
         yield from _of_numbers(tree)
     for child in ast.iter_child_nodes(tree):
-        yield from replacements(child, lifting=lifting)
+        yield from replacements(child, lifting=lifting, own=own)
+
+
+def as_range(node: ast.AST | None) -> ast.Call | None:
+    """Returns what is a call `range(...)`."""
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range"
+    return node if called and isinstance(node, ast.Call) and node.args and not node.keywords else None
 
 
 def reversed_range(tree: ast.AST) -> ast.Call | None:
     """Returns the `range(...)` of `reversed(range(...))` and `range(...)[::-1]`."""
-    inner = tree.value if _is_turned(tree) else tree.args[0] if _is_reversed(tree) else None
-    ranges = isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "range"
-    return inner if ranges and isinstance(inner, ast.Call) and inner.args and not inner.keywords else None
+    return as_range(tree.value if _is_turned(tree) else tree.args[0] if _is_reversed(tree) else None)
 
 
 def _of_reversed(tree: ast.AST) -> Iterator[Replacement]:

@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from exportkit.control_flow import numbers
-from exportkit.control_flow.dialect import functions_of, reversed_range, writes
+from exportkit.control_flow.dialect import as_range, functions_of, reversed_range, writes
 from exportkit.control_flow.region import Region
 from exportkit.control_flow.whole import whole
 
@@ -230,9 +230,7 @@ def _range_of(statement: ast.stmt) -> ast.Call | None:
     """Returns the `range(...)` over which a loop runs, forwards or backwards."""
     if not isinstance(statement, ast.For):
         return None
-    over = reversed_range(statement.iter) or statement.iter
-    is_range = isinstance(over, ast.Call) and isinstance(over.func, ast.Name) and over.func.id == "range"
-    return over if isinstance(over, ast.Call) and is_range and not over.keywords else None
+    return reversed_range(statement.iter) or as_range(statement.iter)
 
 
 def _span(body: Sequence[ast.stmt], at: int) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class _Copies:
         space: dict[str, Any] = dict(function.__globals__)
         called = list(_called(definition, space))
         changes = [*_without_decorators(definition), *self._annotations(definition), *_kept(definition, context)]
-        changes += replacements(ast.Module(definition.body, []), lifting=True)
+        changes += replacements(ast.Module(definition.body, []), lifting=True, own=space)
         changes += [(*span(node), f"_static_{number}") for number, (node, _) in enumerate(called) if isinstance(node, ast.Attribute)]
         new = compiled(function, "\n" * (first - 1) + reworded(source, changes), space)
         self.made[function] = new

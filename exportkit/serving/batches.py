@@ -259,15 +259,12 @@ def _give_way() -> None:
 
 def _work(queue: Queue, begun: Run) -> None:
     """Runs batches on a core until there are none."""
-    cores, now = queue.cores, (queue, begun)
-    while True:
+    now: tuple[Queue, Run] | None = (queue, begun)
+    while now is not None:
         queue, begun = now
         done = run(queue.model, begun.batch, begun.options)
-        after = cores.next()
-        queue.post(begun, done, idle=after is None)
-        if after is None:
-            return
-        now = after
+        now = queue.cores.next()
+        queue.post(begun, done, idle=now is None)
 
 
 def run(model: Model, batch: Sequence[Waiting], options: Any = None) -> Ran:

@@ -157,3 +157,20 @@ def test_what_torchscript_does_not_take_as_it_stands_is_scripted_in_its_words(na
     made = scripted(module)
     for inputs in cases(program):
         assert_same(made(*inputs), module(*inputs))
+
+
+def reversed(x):  # noqa: A001 - as a user may write it
+    return x
+
+
+class OwnReversed(torch.nn.Module):
+    def forward(self, x):
+        h = torch.zeros_like(x[:, 0])
+        for t in reversed(range(x.shape[1])):
+            h = torch.tanh(h * 0.5 + x[:, t])
+        return h
+
+
+def test_a_function_of_the_users_that_is_named_like_pythons_is_not_taken_for_it():
+    with pytest.raises(RuntimeError, match="range cannot be used as a value"):
+        scripted(OwnReversed().eval())
