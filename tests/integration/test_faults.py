@@ -1,5 +1,6 @@
 """Whole exports that are killed, or that meet a full disk: the published folder is whole, and the next command works."""
 
+import contextlib
 import multiprocessing
 import shutil
 import signal
@@ -42,7 +43,12 @@ def finish(process):
 
 def working_in(folder):
     """Lists the processes that work in a folder."""
-    return [one.pid for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(str(folder))]
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it ends as it is looked at, or is another user's
+            if one.cwd().startswith(str(folder)):
+                found.append(one.pid)
+    return found
 
 
 STEPS = (
