@@ -13,7 +13,7 @@ FLOORS = {
     "plugins": 1, "wording": 1, "elements": 1, "exchange": 1,
     "diagnosis": 1, "golden": 1, "evidence": 2, "state": 2, "perturb": 1, "float64": 1, "decompositions": 1,
     "patches": 2,
-    "simplify": 2, "translations": 2, "bodies": 2, "control_flow": 1, "screening": 5,
+    "simplify": 2, "translations": 2, "bodies": 2, "rounding": 2, "control_flow": 1, "screening": 5,
     "worker": 2, "files": 2, "results": 2, "signature": 2,
     "calling": 3, "starter": 3, "v2wire": 2, "v2client": 3, "casegroups": 4,
     "find": 3, "guards": 2,

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir
 import torch
 
-from exportkit import bodies, runtimes, translations
+from exportkit import bodies, rounding, runtimes, translations
 from exportkit.capture import Captures, Options, refuse_other_beyond, refuse_other_side, symbol_at, unguarded, without_paths
 from exportkit.control_flow import guardless
 from exportkit.errors import ExportError
@@ -168,6 +168,8 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
         raise ExportError(f"the exporter wrote {len(graph.outputs)} outputs, the network has {len(captures.outputs)}")
     _name_values(graph, graph.outputs, list(captures.outputs))
     _name_dimensions(model, captures)
+    if strategy in ("lifted", "simplified"):
+        rounding.compute_in_float32(graph)
     bodies.make_cheap(graph, shaped=strategy not in ("scripted", "traced"))
     for node in [*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function.all_nodes())]:
         node.doc_string = None

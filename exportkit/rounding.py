@@ -1,0 +1,89 @@
+"""bfloat16 in ONNX for onnxruntime's CPU provider, which moves such values and computes with none: computed in float32, then rounded.
+
+Eager PyTorch computes in float32, too, and rounds what an operator gives; so the nodes of one operator hand on what is not rounded yet.
+"""
+
+import onnx_ir as ir
+
+# What onnxruntime's CPU provider does with bfloat16 as it is.
+MOVES = {
+    "Cast", "CastLike", "Concat", "Constant", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Reshape",
+    "Scan", "ScatterElements", "ScatterND", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+}  # fmt: skip
+_OPERATOR = "pkg.torch.onnx.fx_node"  # torch's exporter: the operator of which a node is part
+
+
+def compute_in_float32(graph: ir.Graph) -> None:
+    """Rewrites what computes with bfloat16 in a graph and its bodies, in place; inputs, outputs and weights keep their type."""
+    wide: dict[ir.Value, ir.Value] = {}  # a rounded value -> the same before
+    casts: dict[ir.Value, ir.Value] = {}  # a bfloat16 value -> the same as float32
+    for node in list(graph.all_nodes()):
+        if node.op_type in MOVES or node.domain or not any(map(_is_narrow, (*node.inputs, *node.outputs))):
+            continue
+        for place, value in enumerate(node.inputs):
+            if value is None or not _is_narrow(value):
+                continue
+            before = wide.get(value)
+            if before is None or not _are_of_one_operator(before.producer(), node):
+                before = casts[value] if value in casts else casts.setdefault(value, _widened(value))
+            node.replace_input_with(place, before)
+        for name in ("dtype", "value"):
+            _widen_attribute(node, name)
+        for value in node.outputs:
+            if _is_narrow(value):
+                wide[_rounded(value)] = value
+
+
+def _is_narrow(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.BFLOAT16
+
+
+def _are_of_one_operator(one: ir.Node | None, other: ir.Node) -> bool:
+    operator = one.metadata_props.get(_OPERATOR) if one is not None else None
+    return operator is not None and operator == other.metadata_props.get(_OPERATOR)
+
+
+def _widened(value: ir.Value) -> ir.Value:
+    """Casts a value where it is made, so that no step of a loop casts it again."""
+    node = _cast(value, ir.DataType.FLOAT, ir.Value(name=f"{value.name}.float32"))
+    maker = value.producer()
+    if maker is not None and maker.graph is not None:
+        maker.graph.insert_after(maker, node)
+    else:
+        graph = value.graph
+        if graph is None:
+            raise ValueError(f"{value.name} belongs to no graph")
+        graph.insert_before(graph[0], node)
+    return node.outputs[0]
+
+
+def _rounded(value: ir.Value) -> ir.Value:
+    """Rounds what a node gives now as float32; returns the value that everything else reads in its place."""
+    node = _cast(value, ir.DataType.BFLOAT16, ir.Value(name=value.name))
+    [rounded], maker = node.outputs, value.producer()
+    if maker is None or maker.graph is None:
+        raise ValueError(f"{value.name} is made by no node of a graph")
+    node.metadata_props.update(maker.metadata_props)
+    uses = [use for use in value.uses() if use.node is not node]
+    for use in uses:
+        use.node.replace_input_with(use.idx, rounded)
+    maker.graph.outputs[:] = [rounded if one is value else one for one in maker.graph.outputs]
+    maker.graph.insert_after(maker, node)
+    value.name, value.type = f"{value.name}.unrounded", ir.TensorType(ir.DataType.FLOAT)
+    return rounded
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, output: ir.Value) -> ir.Node:
+    output.shape, output.type = value.shape, ir.TensorType(dtype)
+    return ir.node("Cast", [value], {"to": dtype}, outputs=[output])
+
+
+def _widen_attribute(node: ir.Node, name: str) -> None:
+    """Has a node that makes values by an attribute make float32."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return
+    if attribute.type == ir.AttributeType.INT and attribute.as_int() == ir.DataType.BFLOAT16:
+        node.attributes[name] = ir.AttrInt64(name, ir.DataType.FLOAT)
+    elif attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == ir.DataType.BFLOAT16:
+        node.attributes[name] = ir.AttrTensor(name, ir.tensor(attribute.as_tensor().numpy().astype("float32")))
