@@ -55,6 +55,11 @@ def is_exact(dtype: str) -> bool:
     return not dtype.startswith(("float", "bfloat", "complex"))
 
 
+def least(dtype: str) -> float:
+    """Returns the least positive number of an element type, a subnormal: what is smaller becomes nothing, or this."""
+    return _TINY.get(dtype, 2.0**-149)
+
+
 def cap(dtype: str, *, narrow: bool) -> float:
     """Returns the relative error above which eager's own result is no evidence.
 
@@ -270,7 +275,7 @@ class _Pool:
 
     def band(self, cases: tuple[str, ...], scale: float, dtype: str, top: "_Pool") -> Band:
         """Sums up; the rounding of the values of `top`, the magnitudes that these ones reach up to, is the floor."""
-        unit, tiny = _UNIT.get(dtype, 2.0**-24), _TINY.get(dtype, 2.0**-149) / max(scale, 1e-300)
+        unit, tiny = _UNIT.get(dtype, 2.0**-24), least(dtype) / max(scale, 1e-300)
         errors, values = np.concatenate(self.errors), np.concatenate(top.values)
         largest = float(values.max())
         return Band(

@@ -295,7 +295,7 @@ def _unstable(one: Sample, *, narrow: bool) -> bool:
         return True
     gaps = [runs.gap(one.oracle, run) for run in one.perturbed]
     errors, size = [error for error, _ in gaps], max((size for _, size in gaps), default=0.0)
-    limit = evidence.cap(str(one.eager.dtype), narrow=narrow) * size
+    limit = max(evidence.cap(str(one.eager.dtype), narrow=narrow) * size, evidence.least(str(one.eager.dtype)))
     worst = max(errors, default=0.0)
     return worst > limit and worst > min(_FLIP * limit, _FLIP**2 * min(errors))
 

@@ -26,6 +26,12 @@ def test_an_ill_conditioned_network_is_not_drawn_until_it_is_lucky(errors):
     assert not reference._unstable(sample(errors), narrow=False)
 
 
+def test_what_is_smaller_than_the_type_holds_is_no_choice():
+    oracle = np.array([3e-46, -7e-46, 1e-46])
+    nothing, something = np.zeros(3, np.float32), np.full(3, 1.4e-45, np.float32)
+    assert not reference._unstable(Sample("case", nothing, oracle, (nothing, nothing, something)), narrow=False)
+
+
 @pytest.mark.parametrize(("changed", "unstable"), [([True, True, True], True), ([True, False, True], False), ([], False)])
 def test_a_result_of_integers_that_changes_as_a_whole_asks_for_another_draw(changed, unstable):
     value = np.arange(len(changed))
