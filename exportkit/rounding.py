@@ -39,7 +39,9 @@ def _is_narrow(value: ir.Value | None) -> bool:
 
 
 def _are_of_one_operator(one: ir.Node | None, other: ir.Node) -> bool:
-    operator = one.metadata_props.get(_OPERATOR) if one is not None else None
+    if one is None or one.graph is not other.graph:  # names in a body are its own
+        return False
+    operator = one.metadata_props.get(_OPERATOR)
     return operator is not None and operator == other.metadata_props.get(_OPERATOR)
 
 
