@@ -18,7 +18,7 @@ def compute_in_float32(graph: ir.Graph) -> None:
     wide: dict[ir.Value, ir.Value] = {}  # a rounded value -> the same before
     casts: dict[ir.Value, ir.Value] = {}  # a bfloat16 value -> the same as float32
     for node in list(graph.all_nodes()):
-        if node.op_type in MOVES or node.domain or not any(map(_is_narrow, (*node.inputs, *node.outputs))):
+        if _moves(node) or node.domain or not any(map(_is_narrow, (*node.inputs, *node.outputs))):
             continue
         for place, value in enumerate(node.inputs):
             if value is None or not _is_narrow(value):
@@ -30,8 +30,14 @@ def compute_in_float32(graph: ir.Graph) -> None:
         for name in ("dtype", "value"):
             _widen_attribute(node, name)
         for value in node.outputs:
-            if _is_narrow(value):
+            untyped = value.dtype is None and bool(value.uses())  # as torch's exporter leaves an LSTM's: it is that of what is read
+            if _is_narrow(value) or untyped:
                 wide[_rounded(value)] = value
+
+
+def _moves(node: ir.Node) -> bool:
+    reduction = node.attributes.get("reduction")
+    return node.op_type in MOVES and (reduction is None or reduction.as_string() == "none")
 
 
 def _is_narrow(value: ir.Value | None) -> bool:

@@ -136,7 +136,26 @@ class Layers(nn.Module):
         return x.softmax(1), torch.where(x > 0, x, torch.full_like(x, -1)).float()
 
 
-@pytest.mark.parametrize("network", [Recurrence, Layers])
+class LongMemory(nn.Module):
+    """torch's exporter leaves what an LSTM gives without a type."""
+
+    def __init__(self):
+        super().__init__()
+        self.remember = nn.LSTM(8, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.remember(x)[0]
+
+
+class ScatteredSums(nn.Module):
+    """onnxruntime moves bfloat16 into places, and adds none there."""
+
+    def forward(self, x):
+        places = (torch.arange(x.shape[1]) % 3)[None, :, None].expand(x.shape[0], -1, 8)
+        return torch.zeros(x.shape[0], 3, 8, dtype=x.dtype).scatter_add(1, places, x)
+
+
+@pytest.mark.parametrize("network", [Recurrence, Layers, LongMemory, ScatteredSums])
 def test_networks_in_bfloat16_are_proven_on_the_cpu(network, tmp_path):
     torch.manual_seed(0)
     verdict = exportkit.export(
