@@ -25,7 +25,9 @@ def compute_in_float32(graph: ir.Graph) -> None:
                 continue
             before = wide.get(value)
             if before is None or not _are_of_one_operator(before.producer(), node):
-                before = casts[value] if value in casts else casts.setdefault(value, _widened(value))
+                if value not in casts:
+                    casts[value] = _cast(value, ir.DataType.FLOAT, f"{value.name}.float32")
+                before = casts[value]
             node.replace_input_with(place, before)
         for name in ("dtype", "value"):
             _widen_attribute(node, name)
@@ -51,39 +53,34 @@ def _are_of_one_operator(one: ir.Node | None, other: ir.Node) -> bool:
     return operator is not None and operator == other.metadata_props.get(_OPERATOR)
 
 
-def _widened(value: ir.Value) -> ir.Value:
-    """Casts a value where it is made, so that no step of a loop casts it again."""
-    node = _cast(value, ir.DataType.FLOAT, ir.Value(name=f"{value.name}.float32"))
-    maker = value.producer()
-    if maker is not None and maker.graph is not None:
-        maker.graph.insert_after(maker, node)
-    else:
-        graph = value.graph
-        if graph is None:
-            raise ValueError(f"{value.name} belongs to no graph")
-        graph.insert_before(graph[0], node)
-    return node.outputs[0]
-
-
 def _rounded(value: ir.Value) -> ir.Value:
     """Rounds what a node gives now as float32; returns the value that everything else reads in its place."""
-    node = _cast(value, ir.DataType.BFLOAT16, ir.Value(name=value.name))
-    [rounded], maker = node.outputs, value.producer()
-    if maker is None or maker.graph is None:
-        raise ValueError(f"{value.name} is made by no node of a graph")
-    node.metadata_props.update(maker.metadata_props)
-    uses = [use for use in value.uses() if use.node is not node]
-    for use in uses:
+    readers, name = list(value.uses()), value.name
+    value.name, value.type = f"{name}.unrounded", ir.TensorType(ir.DataType.FLOAT)
+    rounded = _cast(value, ir.DataType.BFLOAT16, name)
+    for use in readers:
         use.node.replace_input_with(use.idx, rounded)
-    maker.graph.outputs[:] = [rounded if one is value else one for one in maker.graph.outputs]
-    maker.graph.insert_after(maker, node)
-    value.name, value.type = f"{value.name}.unrounded", ir.TensorType(ir.DataType.FLOAT)
+    graph = _home(value)
+    graph.outputs[:] = [rounded if one is value else one for one in graph.outputs]
     return rounded
 
 
-def _cast(value: ir.Value, dtype: ir.DataType, output: ir.Value) -> ir.Node:
-    output.shape, output.type = value.shape, ir.TensorType(dtype)
-    return ir.node("Cast", [value], {"to": dtype}, outputs=[output])
+def _cast(value: ir.Value, dtype: ir.DataType, name: str | None) -> ir.Value:
+    """Casts a value where it is made, so that no step of a loop casts it again."""
+    made = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
+    node, maker, graph = ir.node("Cast", [value], {"to": dtype}, outputs=[made]), value.producer(), _home(value)
+    if maker is None:
+        graph.insert_before(graph[0], node)
+    else:
+        node.metadata_props.update(maker.metadata_props)  # a fault of either is the same line's
+        graph.insert_after(maker, node)
+    return made
+
+
+def _home(value: ir.Value) -> ir.Graph:
+    if not isinstance(value.graph, ir.Graph):
+        raise TypeError(f"{value.name} belongs to no graph")
+    return value.graph
 
 
 def _widen_attribute(node: ir.Node, name: str) -> None:
