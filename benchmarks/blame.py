@@ -33,7 +33,7 @@ from exportkit.errors import ExportKitError
 from exportkit.load import Live
 from exportkit.messages import Scene, Suspect, Trial
 from exportkit.results import flatten, to_numpy
-from exportkit.spec import Network, TensorSpec
+from exportkit.spec import Network, Runtime, TensorSpec
 from exportkit.worker import Limits
 
 GOAL = 0.95
@@ -188,7 +188,7 @@ class Subject:
         onnx.save(mutant, folder / self.scene.artifact.files[0])
         scene = replace(self.scene, folder=folder)
         try:
-            reports = judge.judge_all(folder, scene.artifact, scene.network, "cpu", None, scene.trial, probing=False)
+            reports = judge.judge_all(folder, scene.artifact, scene.network, Runtime(), scene.trial, probing=False)
         except ExportKitError:
             return ""
         if any(one.code == "does-not-run" for report in reports for one in report.findings):
@@ -207,8 +207,8 @@ def prepare(name: str, module: nn.Module, example: tuple[Tensor, ...], work: Pat
     made = make.make(live, [("onnx", 0, work / "onnx")], network, None, None, None)["onnx"].made
     if isinstance(made, ExportKitError):
         raise made
-    scene = Scene(work / "onnx", made, network, trial, "cpu", None, work)
-    verdict = judge.judge_all(scene.folder, made, network, "cpu", None, trial, probing=False)[0]
+    scene = Scene(work / "onnx", made, network, trial, Runtime(), work)
+    verdict = judge.judge_all(scene.folder, made, network, Runtime(), trial, probing=False)[0]
     if verdict.outcome == "failed":
         raise SystemExit(f"{name}: the good export fails: {[one for one in verdict.measurements if not one.passed][:2]}{verdict.findings}")
     _, program = intermediates.hold(live, network, made.strategy, None, None, None)

@@ -20,7 +20,7 @@ from exportkit.formats import onnx
 from exportkit.load import Live
 from exportkit.manifest import Made
 from exportkit.messages import Evidence
-from exportkit.spec import Artifact, Finding, Network, Report
+from exportkit.spec import Artifact, Finding, Network, Report, Runtime
 from exportkit.worker import Limits
 
 
@@ -100,7 +100,7 @@ def judge_file(proof: Proof, file: Path) -> Report:
         ExportKitError: the runtime does not load it.
     """
     artifact = replace(proof.artifact, files=(file.name,))
-    reports = judge.judge_all(file.parent, artifact, proof.network, "cpu", None, proof.evidence.trial, probing=False)
+    reports = judge.judge_all(file.parent, artifact, proof.network, Runtime(), proof.evidence.trial, probing=False)
     return reports[0]
 
 

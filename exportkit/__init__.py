@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from exportkit.errors import ExportError, ExportKitError, LoadError, PluginError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.pipeline import FORMATS, Request, Verdict
-from exportkit.spec import Accept, Finding, Measurement, Report
+from exportkit.spec import Accept, Finding, Measurement, Report, Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,7 @@ def export(  # noqa: PLR0913 - one argument an option
     opset: int | None = None,
     target: str | None = None,
     ort_library: str | None = None,
+    allow_cpu_nodes: bool = False,
     timeout: float = 300.0,
     memory: int | None = None,
     strict: bool = False,
@@ -77,6 +78,7 @@ def export(  # noqa: PLR0913 - one argument an option
         opset: the ONNX opset; None for the exporter's own.
         target: "onnxruntime==1.20": refuse what that runtime cannot load.
         ort_library: the library of the network's own onnxruntime operators.
+        allow_cpu_nodes: on CUDA, nodes that it has no kernel for are told, and fail nothing.
         timeout: wall seconds that one step may take.
         memory: bytes that one process may allocate; None for what the machine has.
         strict: warnings fail.
@@ -101,8 +103,9 @@ def export(  # noqa: PLR0913 - one argument an option
     if not as_file and example_inputs is None:
         raise LoadError(f"a {type(net).__name__} comes without example inputs", todo="Call exportkit.export(model, example_inputs).")
     request = Request(
-        str(net) if as_file else type(net).__name__, str(to), name, tuple(formats), tuple(inputs), weights, provider,
-        opset, target, ort_library, timeout, memory, strict, keep_partial, golden_from_user, repro, search, keep_lifted=keep_lifted,
+        str(net) if as_file else type(net).__name__, str(to), name, tuple(formats), tuple(inputs), weights,
+        Runtime(provider, ort_library, allow_cpu_nodes), opset, target, timeout, memory, strict, keep_partial, golden_from_user,
+        repro, search, keep_lifted=keep_lifted,
     )  # fmt: skip
     with Host.start(pipeline.PRELOAD, pipeline.JUDGING) as server:
         if isinstance(net, str | Path):
@@ -118,12 +121,14 @@ def check(
     against: str | None = None,
     provider: str = "cpu",
     ort_library: str | None = None,
+    allow_cpu_nodes: bool = False,
     repro: str | None = None,
 ) -> Verdict:
     """Checks an artifact folder: digests, then parity of every artifact with its golden cases.
 
     Args:
         against: "net.py", ...: judges the artifacts against this network as it is now, too.
+        provider, ort_library, allow_cpu_nodes: as in `export`.
         repro: a folder for the node that makes ONNX fail, alone and ready to run.
 
     Raises:
@@ -135,5 +140,6 @@ def check(
     from exportkit.worker import Host, Limits
 
     with Host.start(pipeline.PRELOAD if against else ()) as server:
-        found = published.check(Path(folder), server, provider, ort_library, repro=repro)
-        return judge(found, Against(against), server, provider, ort_library, Limits(), lambda _: None) if against else found
+        runtime = Runtime(provider, ort_library, allow_cpu_nodes)
+        found = published.check(Path(folder), server, runtime, repro=repro)
+        return judge(found, Against(against), server, runtime, Limits(), lambda _: None) if against else found

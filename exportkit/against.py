@@ -12,7 +12,7 @@ from exportkit import pipeline, published, search
 from exportkit.attempts import Bench
 from exportkit.manifest import Made
 from exportkit.pipeline import Listener, Request, Verdict
-from exportkit.spec import Finding, Network, Report, TensorSpec
+from exportkit.spec import Finding, Network, Report, Runtime, TensorSpec
 from exportkit.worker import Host, Limits
 
 
@@ -35,21 +35,19 @@ class Against:
     cases: tuple[str, ...] = ()
 
 
-def judge(
-    golden: Verdict, against: Against, server: Host, provider: str, ort_library: str | None, limits: Limits, listen: Listener
-) -> Verdict:
+def judge(golden: Verdict, against: Against, server: Host, runtime: Runtime, limits: Limits, listen: Listener) -> Verdict:
     """Adds to the verdict of a folder's own check that against the network now, by the same cases and limits as in an export.
 
     Args:
         golden: what `published.check` found.
-        provider: as asked for: "cpu", "cuda" or "auto".
+        runtime: as asked for.
 
     Raises:
         ExportKitError: the network cannot be used.
     """
     assert golden.folder is not None
     started = time.monotonic()
-    provider, ort_library = pipeline.choose_provider(provider, server, limits), pipeline.find_library(ort_library)
+    runtime = pipeline.settle(runtime, server, limits)
     request = Request(against.net, name=golden.network.name, inputs=against.inputs, weights=against.weights)
     loaded, holder = pipeline.hold(request, server, limits, listen, idle=())
     with holder, tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(1) as lane:
@@ -60,7 +58,7 @@ def judge(
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         evidence = lane.submit(pipeline.reference, server, holder, survey, cases, limits, listen, {})
         pipeline.refuse_state(survey, evidence.result(), network)
-        bench = Bench(server, holder, Path(scratch), limits, listen, provider, None, None, ort_library, evidence)
+        bench = Bench(server, holder, Path(scratch), limits, listen, runtime, None, None, evidence)
         changed = _signature(golden.network, network)
         made = tuple(_judge(one, golden.folder, network, bench, changed) for one in golden.made)
         drifted = any(one.good and not two.good for one, two in zip(golden.made, made, strict=True))
@@ -83,7 +81,7 @@ def _judge(made: Made, folder: Path, network: Network, bench: Bench, changed: st
         return made
     if changed:
         error = Finding("error", "another-signature", changed)
-        reports: tuple[Report, ...] = (Report(network.name, made.artifact, made.artifact.format, bench.provider, findings=(error,)),)
+        reports: tuple[Report, ...] = (Report(network.name, made.artifact, made.artifact.format, bench.runtime.device, findings=(error,)),)
     else:
         reports = bench.judge(folder, made.artifact, network)
     return replace(made, reports=(*made.reports, *(replace(one, against=network.source.file) for one in reports)))

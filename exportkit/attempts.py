@@ -13,7 +13,7 @@ from exportkit import blame, store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
 from exportkit.messages import Evidence, Result, Scene
-from exportkit.spec import Artifact, Finding, Network, Report, Severity
+from exportkit.spec import Artifact, Finding, Network, Report, Runtime, Severity
 from exportkit.worker import Host, Limits
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ class Bench:
     work: Path
     limits: Limits
     listen: Listener
-    provider: str
+    runtime: Runtime
     opset: int | None
     target: str | None
-    ort_library: str | None
     evidence: "Future[Evidence]"
     seconds: dict[str, float] = field(default_factory=dict)
     repro: str | None = None
@@ -99,15 +98,7 @@ class Bench:
         if made.format != "onnx" or not made.good or not made.artifact or not made.folder:
             return made
         proof = self.evidence.result()
-        call = (
-            "exportkit.rows:shown",
-            made.folder,
-            made.artifact,
-            replace(network, outputs=proof.outputs),
-            self.provider,
-            self.ort_library,
-            proof.trial,
-        )
+        call = ("exportkit.rows:shown", made.folder, made.artifact, replace(network, outputs=proof.outputs), self.runtime, proof.trial)
         try:
             with self.timed("judging onnx"):
                 rows: str = self.server.run(*call, limits=self.limits, stage="mixing rows", on_event=self.listen)
@@ -127,9 +118,8 @@ class Bench:
         if artifact.format != "onnx":
             return ()
         network = replace(failed.network, outputs=proof.outputs)
-        library = Path(self.ort_library).absolute() if self.ort_library else None
-        scene = Scene(failed.folder, artifact, network, proof.trial, self.provider, library, failed.folder / "blame")
-        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.ort_library)
+        scene = Scene(failed.folder, artifact, network, proof.trial, self.runtime, failed.folder / "blame")
+        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.runtime.ort_library)
         stage = f"exporting {artifact.files[0]} again"
         return blame.explain(
             scene,
@@ -151,7 +141,7 @@ class Bench:
                     network,
                     self.opset,
                     self.target,
-                    self.ort_library,
+                    self.runtime.ort_library,
                     limits=self.limits,
                     stage=f"exporting {names}",
                     on_event=self.listen,
@@ -177,14 +167,14 @@ class Bench:
                 reports = self._judge(folder, artifact, network, probing=False)
             except RunError as error:
                 finding = Finding("error", "does-not-run", error.what, error.where)
-                return (Report(network.name, artifact, artifact.format, self.provider, findings=(finding,)),)
+                return (Report(network.name, artifact, artifact.format, self.runtime.device, findings=(finding,)),)
             finding = Finding("warning", "outside-domain", f"outside the domain: {crash.what}")
             return tuple(replace(report, findings=(*report.findings, finding)) for report in reports)
 
     def _judge(self, folder: Path, artifact: Artifact, network: Network, *, probing: bool) -> tuple[Report, ...]:
         proof = self.evidence.result()
         network = replace(network, outputs=proof.outputs)
-        call = ("exportkit.judge:judge_all", folder, artifact, network, self.provider, self.ort_library, proof.trial, probing)
+        call = ("exportkit.judge:judge_all", folder, artifact, network, self.runtime, proof.trial, probing)
         stage = f"checking {artifact.files[0]}"
         with self.timed(f"judging {artifact.format}"):
             reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)

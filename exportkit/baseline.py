@@ -16,7 +16,7 @@ from exportkit.errors import LoadError, StoreError
 from exportkit.files import write_whole
 from exportkit.manifest import Made, read_artifact, read_network
 from exportkit.pipeline import Verdict
-from exportkit.spec import Artifact, Finding, Network, Severity, TensorSpec
+from exportkit.spec import Artifact, Finding, Network, Runtime, Severity, TensorSpec
 from exportkit.worker import Host, Limits
 
 SLOWER = 2.0  # times the baseline's run from which an artifact is slower
@@ -31,7 +31,7 @@ _ADVICE = "Write it with `exportkit baseline`."
 Baseline = dict[str, Any]
 
 
-def take(verdict: Verdict, server: Host, provider: str, ort_library: str | None, limits: Limits) -> Baseline:
+def take(verdict: Verdict, server: Host, runtime: Runtime, limits: Limits) -> Baseline:
     """Takes the baseline of a folder that was checked just now, and times its artifacts.
 
     Args:
@@ -49,12 +49,12 @@ def take(verdict: Verdict, server: Host, provider: str, ort_library: str | None,
         formats[one.format] = _format(one.artifact, data["files"], _errors(one))
         if not one.good:
             continue  # it does not run, or must not be loaded: the verdict says so
-        call = ("exportkit.timing:measure", verdict.folder, one.artifact, network, provider, ort_library, data["evidence"])
+        call = ("exportkit.timing:measure", verdict.folder, one.artifact, network, runtime, data["evidence"])
         formats[one.format]["speed"] = _round(server.run(*call, limits=limits, stage=f"timing {one.artifact.files[0]}"), 2)
     return _baseline(network, formats)
 
 
-def check(verdict: Verdict, place: Path, slower: float, server: Host, provider: str, ort_library: str | None, limits: Limits) -> Verdict:
+def check(verdict: Verdict, place: Path, slower: float, server: Host, runtime: Runtime, limits: Limits) -> Verdict:
     """Compares a folder that was checked just now with the baseline of its network.
 
     Raises:
@@ -62,16 +62,16 @@ def check(verdict: Verdict, place: Path, slower: float, server: Host, provider: 
         StoreError: it is no baseline.
     """
     old = read(place, verdict.network.name)
-    return compare(verdict, old, take(verdict, server, provider, ort_library, limits), slower)
+    return compare(verdict, old, take(verdict, server, runtime, limits), slower)
 
 
-def record(verdict: Verdict, to: Path, server: Host, provider: str, ort_library: str | None, limits: Limits) -> tuple[Path, bool]:
+def record(verdict: Verdict, to: Path, server: Host, runtime: Runtime, limits: Limits) -> tuple[Path, bool]:
     """Writes the baseline of a folder that was checked just now; returns its file, and whether that changed.
 
     Raises:
         StoreError: the file cannot be written, or what stands there is no baseline.
     """
-    file, new = to / f"{verdict.network.name}.json", take(verdict, server, provider, ort_library, limits)
+    file, new = to / f"{verdict.network.name}.json", take(verdict, server, runtime, limits)
     text = as_text(settle(read(file, verdict.network.name), new) if file.is_file() else new)
     if file.is_file() and file.read_text() == text:
         return file, False

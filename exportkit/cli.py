@@ -17,6 +17,7 @@ from exportkit.against import Against
 from exportkit.baseline import SLOWER
 from exportkit.errors import ExportKitError, LoadError, StoreError
 from exportkit.pipeline import FORMATS, Request
+from exportkit.spec import Runtime
 from exportkit.worker import Host, Limits
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app = typer.Typer(
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
 Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
+CpuNodes = Annotated[bool, typer.Option("--allow-cpu-nodes", help="On CUDA, tell of nodes that it has no kernel for, and pass.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]
 Repro = Annotated[str | None, typer.Option(help="Write the node that makes ONNX fail into this folder, alone and ready to run.")]
 _AGAINST: Any = {"rich_help_panel": "Drift"}
@@ -54,6 +56,7 @@ def export(  # noqa: PLR0913 - one argument an option
     opset: Annotated[int | None, typer.Option(help="The ONNX opset; default: the exporter's own.")] = None,
     target: Annotated[str | None, typer.Option(help='Refuse what this runtime cannot load: "onnxruntime==1.20".')] = None,
     ort_library: Library = None,
+    allow_cpu_nodes: CpuNodes = False,
     timeout: Timeout = 300.0,
     memory: Annotated[float | None, typer.Option(help="GiB that one process may allocate; default: what the machine has.")] = None,
     jobs: Annotated[int, typer.Option(help="How many networks at once.")] = 1,
@@ -75,10 +78,10 @@ def export(  # noqa: PLR0913 - one argument an option
     answer.prepare()
     requests = [
         Request(
-            net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights, provider=provider,
-            opset=opset, target=target, ort_library=ort_library, timeout=timeout, memory=int(memory * 2**30) if memory else None,
-            strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user, repro=_place(repro, net, nets),
-            search=search, cases=tuple(cases or ()), keep_lifted=keep_lifted,
+            net=net, to=to, name=name, formats=_formats(formats), inputs=tuple(inputs or ()), weights=weights,
+            runtime=Runtime(provider, ort_library, allow_cpu_nodes), opset=opset, target=target, timeout=timeout,
+            memory=int(memory * 2**30) if memory else None, strict=strict, keep_partial=keep_partial, golden_from_user=golden_from_user,
+            repro=_place(repro, net, nets), search=search, cases=tuple(cases or ()), keep_lifted=keep_lifted,
         )
         for net in nets
     ]  # fmt: skip
@@ -101,6 +104,7 @@ def check(  # noqa: PLR0913 - one argument an option
     cases: Annotated[list[str] | None, typer.Option("--case", help=_CASE, **_AGAINST)] = None,
     provider: Provider = "cpu",
     ort_library: Library = None,
+    allow_cpu_nodes: CpuNodes = False,
     baseline: Annotated[
         Path | None, typer.Option(help="Say what changed since this baseline, or since the one in this folder.", **_AGAINST)
     ] = None,
@@ -129,7 +133,15 @@ def check(  # noqa: PLR0913 - one argument an option
         raise typer.BadParameter("a server is compared with golden cases alone", param_hint="--url")
     net = Against(against, tuple(inputs or ()), weights, search, tuple(cases or ())) if against else None
     question = inspection.Question(
-        provider, ort_library, golden, expect_digest, timeout, public_key, against=net, baseline=baseline, slower=slower, url=url
+        Runtime(provider, ort_library, allow_cpu_nodes),
+        golden,
+        expect_digest,
+        timeout,
+        public_key,
+        against=net,
+        baseline=baseline,
+        slower=slower,
+        url=url,
     )
     try:
         paths = inspection.expand(targets, question)
@@ -153,6 +165,7 @@ def serve(  # noqa: PLR0913 - one argument an option
     grpc_port: Annotated[int, typer.Option(help="0 for a free one.")] = 8001,
     provider: Provider = "cpu",
     ort_library: Library = None,
+    allow_cpu_nodes: CpuNodes = False,
     max_batch: Annotated[int, typer.Option(min=1, help="The most rows of several requests in one run; 1 batches nothing.")] = 32,
     max_delay_ms: Annotated[float, typer.Option(min=0, help="So long a request waits for company while a core is free.")] = 0.0,
     max_queue: Annotated[int, typer.Option(min=1, help="So many requests may wait for one model; the next is refused (429).")] = 256,
@@ -173,8 +186,8 @@ def serve(  # noqa: PLR0913 - one argument an option
             from exportkit.serving import server
             from exportkit.serving.options import Options
         options = Options(
-            host, http_port, grpc_port, provider, ort_library, max_batch, max_delay_ms, max_queue, max_request_mb << 20, timeout,
-            drain_seconds, allow_reload, canary,
+            host, http_port, grpc_port, Runtime(provider, ort_library, allow_cpu_nodes), max_batch, max_delay_ms, max_queue,
+            max_request_mb << 20, timeout, drain_seconds, allow_reload, canary,
         )  # fmt: skip
         code = server.serve(folders, options)
     except ExportKitError as error:
@@ -223,11 +236,12 @@ def write_baseline(
     to: Annotated[Path, typer.Option(help="The folder for the baselines, one small text file each.")] = Path("baselines"),
     provider: Provider = "cpu",
     ort_library: Library = None,
+    allow_cpu_nodes: CpuNodes = False,
     timeout: Timeout = 300.0,
     traceback: Traceback = False,
 ) -> None:
     """Check folders, and write what they hold into small text files for `check --baseline` to compare with."""
-    question = inspection.Question(provider, ort_library, timeout=timeout)
+    question = inspection.Question(Runtime(provider, ort_library, allow_cpu_nodes), timeout=timeout)
     with Host.start((), inspection.idle(folders)) as server, _Progress(quiet=False) as progress:
         outcomes = [_told(str(one), partial(inspection.record, one, to, server, question, progress.listen(str(one)))) for one in folders]
     for one in outcomes:

@@ -160,8 +160,8 @@ def opened(model: ir.Model, scene: Scene) -> Iterator[Any]:
     """Opens a model made here; a large one goes through a file, as protobuf ends at 2 GiB."""
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
     if size <= _INLINE:
-        yield bare_session(ir.to_proto(model).SerializeToString(), scene.device, scene.library, optimised=False)
+        yield bare_session(ir.to_proto(model).SerializeToString(), scene.runtime, optimised=False)
         return
     with tempfile.TemporaryDirectory(dir=scene.scratch) as folder:
         ir.save(model, Path(folder) / "cut.onnx", external_data="cut.onnx.data")
-        yield bare_session(Path(folder) / "cut.onnx", scene.device, scene.library, optimised=False)
+        yield bare_session(Path(folder) / "cut.onnx", scene.runtime, optimised=False)

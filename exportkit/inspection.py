@@ -16,7 +16,7 @@ from exportkit.errors import LoadError, RejectedError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.messages import Screened
 from exportkit.pipeline import Listener, Verdict
-from exportkit.spec import Artifact, Finding, Network, Report, Source, TensorSpec
+from exportkit.spec import Artifact, Finding, Network, Report, Runtime, Source, TensorSpec
 from exportkit.worker import Host, Limits
 
 BARE = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2"}
@@ -52,8 +52,7 @@ class Question:
         url: a server that must answer a folder's golden cases as the folder says, in place of its artifacts; None for none.
     """
 
-    provider: str = "cpu"
-    ort_library: str | None = None
+    runtime: Runtime = Runtime()
     golden: Path | None = None
     expect_digest: str | None = None
     timeout: float | None = None
@@ -134,11 +133,11 @@ def check(target: Path, server: Host, question: Question, listen: Listener = lam
         # Where another folder is swapped in meanwhile, that one must be trusted, too.
         found = store.steady(target, lambda: _folder(target, server, question, limits, listen))
         if question.baseline:
-            provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
-            found = baseline.check(found, question.baseline, question.slower, server, provider, library, limits)
+            runtime = pipeline.settle(question.runtime, server, limits)
+            found = baseline.check(found, question.baseline, question.slower, server, runtime, limits)
         if question.against is None:
             return found
-        return against.judge(found, question.against, server, question.provider, question.ort_library, limits, listen)
+        return against.judge(found, question.against, server, question.runtime, limits, listen)
     for option, does in (("url", "replays"), ("against", "compares"), ("baseline", "compares"), ("public_key", "verifies")):
         if getattr(question, option) is not None:
             what = f"is no artifact folder: --{option.replace('_', '-')} {does} folders"
@@ -153,7 +152,7 @@ def _folder(folder: Path, server: Host, question: Question, limits: Limits, list
     """Checks a folder that is as it was pinned and signed, where that is asked for."""
     _trust(folder, question)
     trusted = bool(question.expect_digest or question.public_key)
-    return published.check(folder, server, question.provider, question.ort_library, limits, listen, question.repro, trusted=trusted)
+    return published.check(folder, server, question.runtime, limits, listen, question.repro, trusted=trusted)
 
 
 def _served(folder: Path, server: Host, question: Question, listen: Listener) -> Verdict:
@@ -176,11 +175,10 @@ def record(folder: Path, to: Path, server: Host, question: Question, listen: Lis
         ExportKitError: it cannot be checked, or the file cannot be written.
     """
     limits = Limits(question.timeout) if question.timeout else Limits()
-    verdict = published.check(folder, server, question.provider, question.ort_library, limits, listen)
+    verdict = published.check(folder, server, question.runtime, limits, listen)
     if verdict.exit_code:
         return verdict
-    provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
-    file, changed = baseline.record(verdict, to, server, provider, library, limits)
+    file, changed = baseline.record(verdict, to, server, pipeline.settle(question.runtime, server, limits), limits)
     told = Finding("note", "baseline", f"{file} is written" if changed else f"{file} stays as it is: nothing changed")
     return replace(verdict, findings=(*verdict.findings, told))
 
@@ -197,8 +195,7 @@ def _inspect(file: Path, server: Host, question: Question) -> Verdict | Inspecti
         done = "reads whole, and names nothing that would run while loading; it was not loaded, as loading runs code"
         return Inspection(file, kind, digest, size, (), (), done, screened.facts, time.monotonic() - started, "read")
     beside = sum((file.parent / name).stat().st_size for name in screened.facts["external"])
-    provider = pipeline.choose_provider(question.provider, server, limits)
-    call = ("exportkit.trial:run_once", file.absolute(), screened, provider, pipeline.find_library(question.ort_library))
+    call = ("exportkit.trial:run_once", file.absolute(), screened, pipeline.settle(question.runtime, server, limits))
     facts = _ask(server, *call, limits=_limits(size + beside, question.timeout), stage="loading and running it")
     done = "loads and runs in onnxruntime, on inputs drawn from its signature"
     found = {**screened.facts, **facts}
@@ -209,24 +206,26 @@ def _compare(file: Path, kind: str, screened: Screened, server: Host, question: 
     """Judges a file on golden cases: those of a manifest beside them, or, for ONNX, cases alone."""
     assert question.golden is not None
     limits = Limits(question.timeout) if question.timeout else Limits()
-    provider, library = pipeline.choose_provider(question.provider, server, limits), pipeline.find_library(question.ort_library)
+    runtime = pipeline.settle(question.runtime, server, limits)
     cases = question.golden.absolute()
     _compare_digest(cases, None)  # it is there
     artifact = Artifact(kind, (file.name,), "", screened.inputs, screened.outputs)
     network = Network(file.stem, screened.inputs, {}, Source(str(file), "", "", ""), (), screened.outputs)
-    call: tuple[Any, ...] = ("exportkit.trial:judge_cases", file.absolute(), screened, provider, library, cases)
+    call: tuple[Any, ...] = ("exportkit.trial:judge_cases", file.absolute(), screened, runtime, cases)
     if (cases.parent / store.MANIFEST).is_file():
         data = store.read_manifest(cases.parent)
         store.verify_file(cases.parent, cases.name, data["files"].get(cases.name))
         network = manifest.read_network(data["network"])
         told = {**data["evidence"], "file": str(cases)}
-        call = ("exportkit.judge:judge_golden", file.parent.absolute(), artifact, network, provider, library, told)
+        call = ("exportkit.judge:judge_golden", file.parent.absolute(), artifact, network, runtime, told)
     elif kind != "onnx":
         raise LoadError("has no manifest beside it: only that tells how a .pt or .pt2 takes its inputs", where=str(question.golden))
     try:
         reports = server.run(*call, limits=limits, stage=f"checking {file.name}")
     except RunError as error:
-        reports = (Report(network.name, artifact, kind, provider, findings=(Finding("error", "does-not-run", error.what, error.where),)),)
+        reports = (
+            Report(network.name, artifact, kind, runtime.device, findings=(Finding("error", "does-not-run", error.what, error.where),)),
+        )
     made = Made(kind, artifact, reports, (), "", time.monotonic() - started, file.parent)
     return Verdict(network, (made,), (), file.parent, 0 if made.good else 1, {"total": time.monotonic() - started})
 

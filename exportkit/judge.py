@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exportkit import evidence, gaps, golden, plugins
+from exportkit import evidence, gaps, golden, placement, plugins
 from exportkit.evidence import Errors, Sample, read_budget
 from exportkit.messages import FEWEST_CASES, Budget, Trial
-from exportkit.spec import Accept, Artifact, Case, Finding, Measurement, Network, Report, TensorSpec
+from exportkit.spec import Accept, Artifact, Case, Finding, Measurement, Network, Report, Runtime, Session, TensorSpec
 from exportkit.worker import report
 
 Arrays = dict[str, NDArray[Any]]
-Session = Callable[[Mapping[str, Any]], list[Any]]
 Range = tuple[int, float]  # the smallest and the largest size that an artifact takes
 
 
@@ -44,17 +43,16 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], nar
     return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
-def judge_all(
-    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial, probing: bool
-) -> tuple[Report, ...]:
+def judge_all(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, probing: bool) -> tuple[Report, ...]:
     """Judges an artifact on every backend that takes its format; with `probing`, outside the domain too where it passes inside."""
     reports = []
     for name in plugins.names("backends"):
         if artifact.format not in plugins.load("backends", name).formats:
             continue
         report(f"loading {artifact.files[0]} in {name}")
-        session = load(folder, artifact, network, name, device, ort_library)
-        verdict = judge(session, artifact, network, name, device, trial)
+        session = load(folder, artifact, network, name, runtime)
+        verdict = judge(session, artifact, network, name, runtime.device, trial)
+        verdict = placed(verdict, runtime)
         if probing and verdict.outcome.startswith("passed"):
             found = probe(session, artifact, network, name, trial)
             outside = sum(case.domain == "outside" for case in trial.cases)
@@ -63,11 +61,15 @@ def judge_all(
     return tuple(reports)
 
 
-def judge_golden(
-    folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]
-) -> tuple[Report, ...]:
+def placed(verdict: Report, runtime: Runtime) -> Report:
+    """Adds what is to be said of nodes that run elsewhere than was asked for."""
+    found = placement.findings(verdict.facts, allowed=runtime.allow_cpu_nodes)
+    return replace(verdict, findings=(*verdict.findings, *found))
+
+
+def judge_golden(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any]) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
-    return judge_all(folder, artifact, network, device, ort_library, golden_trial(folder, data), probing=False)
+    return judge_all(folder, artifact, network, runtime, golden_trial(folder, data), probing=False)
 
 
 def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
@@ -107,7 +109,7 @@ def judge(
     if may_refuse:
         taken |= _shown(artifact, network, [case for case in inside if case.name not in trial.raising], failures)
     counted = [(case, arrays) for case, arrays in results if _applies(case, network, taken)]
-    told = _report(artifact, network, backend, device, trial, counted, failures, taken, getattr(session, "facts", {}))
+    told = _report(artifact, network, backend, device, trial, counted, failures, taken, session.facts)
     return replace(told, findings=(*told.findings, *_tie_findings([case.name for case, _ in counted if case.name in tied])))
 
 
@@ -126,11 +128,11 @@ def probe(session: Session, artifact: Artifact, network: Network, backend: str, 
     return tuple(Finding("warning", "outside-domain", f"outside the domain ({', '.join(cases)}): {text}") for text, cases in told.items())
 
 
-def load(folder: Path, artifact: Artifact, network: Network, backend: str, device: str, ort_library: str | None) -> Session:
+def load(folder: Path, artifact: Artifact, network: Network, backend: str, runtime: Runtime) -> Session:
     plugin = plugins.load("backends", backend)
-    if ort_library and hasattr(plugin, "ort_library"):
-        plugin = replace(plugin, ort_library=ort_library)
-    session: Session = plugin.load(folder, artifact, network, device)
+    if runtime.ort_library and hasattr(plugin, "ort_library"):
+        plugin = replace(plugin, ort_library=runtime.ort_library)
+    session: Session = plugin.load(folder, artifact, network, runtime.device)
     return session
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from exportkit.errors import ExportKitError
-from exportkit.spec import Accept, Artifact, Case, Finding, Network, Symbol, TensorSpec, Tree
+from exportkit.spec import Accept, Artifact, Case, Finding, Network, Runtime, Symbol, TensorSpec, Tree
 
 FEWEST_CASES = 3
 MOST_UNDETERMINED = 0.01
@@ -208,16 +208,14 @@ class Scene:
 
     Attributes:
         folder: where the artifact's files lie; `scratch` is a folder to write to.
-        device: where the artifact ran when it failed.
-        library: custom operators for onnxruntime.
+        runtime: where the artifact ran when it failed.
     """
 
     folder: Path
     artifact: Artifact
     network: Network
     trial: Trial
-    device: str
-    library: Path | None
+    runtime: Runtime
     scratch: Path
 
 

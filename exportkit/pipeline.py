@@ -14,7 +14,7 @@ from exportkit.attempts import Bench
 from exportkit.errors import CrashError, ExportError, ExportKitError, RunError
 from exportkit.manifest import GOLDEN, Made
 from exportkit.messages import Evidence, Result, Survey
-from exportkit.spec import Case, Finding, Network
+from exportkit.spec import Case, Finding, Network, Runtime
 from exportkit.worker import Host, Limits
 
 FORMATS = ("torchscript", "pt2", "onnx")
@@ -54,10 +54,9 @@ class Request:
     formats: tuple[str, ...] = FORMATS
     inputs: tuple[str, ...] = ()
     weights: str | None = None
-    provider: str = "cpu"
+    runtime: Runtime = Runtime()
     opset: int | None = None
     target: str | None = None
-    ort_library: str | None = None
     timeout: float = 300.0
     memory: int | None = None
     strict: bool = False
@@ -106,7 +105,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
     started = time.monotonic()
     runtimes.refuse_target(request.target, request.opset)
     limits = Limits(request.timeout, request.memory)
-    provider, ort_library = choose_provider(request.provider, server, limits), find_library(request.ort_library)
+    runtime = settle(request.runtime, server, limits)
     loaded, holder = hold(request, server, limits, listen, given)
     with holder, store.stage(Path(request.to), loaded.network.name) as staging, ThreadPoolExecutor(_LANES) as lanes:
         work = staging.folder / ".work"
@@ -117,9 +116,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         spent = {"survey": time.monotonic() - started}
         evidence = lanes.submit(reference, server, holder, survey, work / "cases", limits, listen, spent)
-        bench = Bench(
-            server, holder, work, limits, listen, provider, request.opset, request.target, ort_library, evidence, spent, request.repro,
-        )  # fmt: skip
+        bench = Bench(server, holder, work, limits, listen, runtime, request.opset, request.target, evidence, spent, request.repro)
         # TorchScript is made beside .pt2 and ONNX, which share one torch.export.
         groups = [[one for one in request.formats if one == "torchscript"], [one for one in request.formats if one != "torchscript"]]
         making = [(group, lanes.submit(bench.make, [(name, 0) for name in group], network)) for group in groups if group]
@@ -175,27 +172,33 @@ def refuse_state(survey: Survey, proof: Evidence, network: Network) -> None:
         )
 
 
-def choose_provider(provider: str, server: Host, limits: Limits) -> str:
-    """Decides where ONNX runs: "auto" takes CUDA where onnxruntime really has such a device."""
-    if provider not in ("cpu", "cuda", "auto"):
-        raise RunError(f"there is no provider {provider}", todo="Take cpu, cuda or auto.")
-    if provider == "cpu":
+def settle(asked: Runtime, server: Host, limits: Limits) -> Runtime:
+    """Decides on which device artifacts run, and finds the library of custom operators: the children that load it run elsewhere.
+
+    Raises:
+        RunError: the device or the library is not here.
+    """
+    library = Path(asked.ort_library).absolute() if asked.ort_library else None
+    if library and not library.is_file():
+        raise RunError(
+            "the library of custom operators is missing",
+            where=asked.ort_library or "",
+            todo="Name an existing one with --ort-library FILE.",
+        )
+    return replace(asked, device=_device(asked.device, server, limits), ort_library=str(library) if library else None)
+
+
+def _device(asked: str, server: Host, limits: Limits) -> str:
+    if asked not in ("cpu", "cuda", "auto"):
+        raise RunError(f"there is no provider {asked}", todo="Take cpu, cuda or auto.")
+    if asked == "cpu":
         return "cpu"
     devices = server.run("exportkit.backends.onnxruntime:devices", limits=limits, stage="looking for devices")
-    if provider == "cuda" and "cuda" not in devices:
+    if asked == "cuda" and "cuda" not in devices:
         raise RunError(
             "the device cuda was asked for, and onnxruntime finds none", todo="`exportkit doctor` says why; --provider auto takes the CPU."
         )
     return "cuda" if "cuda" in devices else "cpu"
-
-
-def find_library(file: str | None) -> str | None:
-    """Finds the library of custom operators: the children that load it run elsewhere."""
-    if file is None:
-        return None
-    if not Path(file).is_file():
-        raise RunError("the library of custom operators is missing", where=file, todo="Name an existing one with --ort-library FILE.")
-    return str(Path(file).absolute())
 
 
 def reference(

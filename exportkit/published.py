@@ -12,7 +12,7 @@ from exportkit.errors import RejectedError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.messages import Scene
 from exportkit.pipeline import Listener, Verdict
-from exportkit.spec import Artifact, Case, Finding, Network, Report
+from exportkit.spec import Artifact, Case, Finding, Network, Report, Runtime
 from exportkit.worker import Host, Limits
 
 # What reads a file for code that loading it would run; onnxruntime runs none.
@@ -29,8 +29,7 @@ _PINNED = " (if you know who made it, pin the folder with --expect-digest)"
 def check(
     folder: Path,
     server: Host,
-    provider: str = "cpu",
-    ort_library: str | None = None,
+    runtime: Runtime = Runtime(),
     limits: Limits | None = None,
     listen: Listener = lambda _: None,
     repro: str | None = None,
@@ -49,16 +48,15 @@ def check(
 
     Raises:
         StoreError: a file is missing, extra or changed.
-        RunError: the provider or the library of custom operators is not here.
+        RunError: the device or the library of custom operators is not here.
     """
-    return store.steady(folder, lambda: _check(folder, server, provider, ort_library, limits, listen, repro, trusted=trusted, only=only))
+    return store.steady(folder, lambda: _check(folder, server, runtime, limits, listen, repro, trusted=trusted, only=only))
 
 
 def _check(
     folder: Path,
     server: Host,
-    provider: str,
-    ort_library: str | None,
+    runtime: Runtime,
     limits: Limits | None,
     listen: Listener,
     repro: str | None,
@@ -69,13 +67,13 @@ def _check(
     started = time.monotonic()
     data = store.verify(folder)
     limits = limits or Limits()
-    provider, ort_library = pipeline.choose_provider(provider, server, limits), pipeline.find_library(ort_library)
+    runtime = pipeline.settle(runtime, server, limits)
     network, artifacts, cases = read(folder, data)
     artifacts = [one for one in artifacts if only in ("", one.format)]
     made = []
     for artifact in artifacts:
         begun = time.monotonic()
-        call = ("exportkit.judge:judge_golden", folder, artifact, network, provider, ort_library, data["evidence"])
+        call = ("exportkit.judge:judge_golden", folder, artifact, network, runtime, data["evidence"])
         try:
             if artifact.format in SCREENS and not trusted:
                 server.run(SCREENS[artifact.format], folder / artifact.files[0], limits=limits, stage=f"reading {artifact.files[0]}")
@@ -83,10 +81,10 @@ def _check(
             if artifact.rows and (told := server.run("exportkit.rows:disproved", *call[1:], limits=limits, stage="mixing rows")):
                 reports = (replace(reports[0], findings=(*reports[0].findings, _touching(artifact, told))), *reports[1:])
         except (RunError, RejectedError) as error:
-            reports = (Report(network.name, artifact, artifact.format, provider, findings=(_fault(artifact, error),)),)
+            reports = (Report(network.name, artifact, artifact.format, runtime.device, findings=(_fault(artifact, error),)),)
         if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
             tracer = blame.Tracer(server, limits, listen)
-            reports = _blamed(tracer, reports, folder, data["evidence"], network, provider, ort_library, repro)
+            reports = _blamed(tracer, reports, folder, data["evidence"], network, runtime, repro)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
@@ -128,14 +126,13 @@ def _blamed(
     folder: Path,
     evidence: Mapping[str, Any],
     network: Network,
-    provider: str,
-    ort_library: str | None,
+    runtime: Runtime,
     repro: str | None,
 ) -> tuple[Report, ...]:
     """Adds to the reports of a failed ONNX artifact which node is at fault, as far as runtimes alone can tell."""
     artifact = reports[0].artifact
     with tempfile.TemporaryDirectory() as scratch:
         trial = tracer.server.run("exportkit.judge:golden_trial", folder, evidence, limits=tracer.limits, stage="reading the golden cases")
-        scene = Scene(folder, artifact, network, trial, provider, Path(ort_library) if ort_library else None, Path(scratch))
+        scene = Scene(folder, artifact, network, trial, runtime, Path(scratch))
         told = blame.explain(scene, reports, repro, tracer)
     return (replace(reports[0], findings=(*reports[0].findings, *told)), *reports[1:])

@@ -23,6 +23,7 @@ import exportkit
 from exportkit import casegroups, pipeline, wording
 from exportkit.errors import ExportKitError
 from exportkit.pipeline import FORMATS, Request, Verdict
+from exportkit.spec import Runtime
 from exportkit.summary import summarise
 from exportkit.worker import Host
 
@@ -31,6 +32,11 @@ _OPTIONS = {
     "networks": ("linelist", "PATTERN", "Network files to prove as tests; a pattern below the root folder."),
     "formats": ("args", "FORMATS", f"Which formats, comma-separated; default: {','.join(FORMATS)}."),
     "providers": ("args", "NAMES", "Where ONNX runs, comma-separated: cpu, cuda, auto; default: cpu."),
+}
+
+_FLAGS = {
+    "strict": "Warnings of exportkit fail.",
+    "allow_cpu_nodes": "On CUDA, nodes that it has no kernel for are warnings.",
 }
 
 
@@ -43,8 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     for name, (kind, metavar, text) in _OPTIONS.items():
         group.addoption(f"--exportkit-{name}", metavar=metavar, help=text, action="append" if name == "networks" else "store")
         parser.addini(f"exportkit_{name}", text, type=kind, default=None)  # type: ignore[arg-type]
-    group.addoption("--exportkit-strict", action="store_true", help="Warnings of exportkit fail.")
-    parser.addini("exportkit_strict", "Warnings of exportkit fail.", type="bool", default=False)
+    for name, text in _FLAGS.items():
+        group.addoption(f"--exportkit-{name}", action="store_true", help=text)
+        parser.addini(f"exportkit_{name}", text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -105,7 +112,13 @@ class NetworkFile(pytest.File):
     def _export(self, provider: str) -> Verdict | ExportKitError:
         wanted = tuple(dict.fromkeys(item.form for item in self.session.items if isinstance(item, GroupItem) and item.parent is self))
         with tempfile.TemporaryDirectory() as folder:
-            request = Request(str(self.path), folder, formats=wanted, provider=provider, strict=_strict(self.config))
+            request = Request(
+                str(self.path),
+                folder,
+                formats=wanted,
+                runtime=Runtime(provider, allow_cpu_nodes=_allowed(self.config)),
+                strict=_strict(self.config),
+            )
             try:
                 return pipeline.export(request, self.config.stash[_SERVER].get())
             except ExportKitError as error:
@@ -155,6 +168,7 @@ def prove(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Verdi
         "formats": _formats(config),
         "provider": next(iter(_listed(config, "providers")), "cpu"),
         "strict": _strict(config),
+        "allow_cpu_nodes": _allowed(config),
     }
     marks = [mark.kwargs for mark in reversed(list(request.node.iter_markers(_MARK)))]
 
@@ -212,6 +226,10 @@ def _setting(config: pytest.Config, name: str) -> Any:
 
 def _strict(config: pytest.Config) -> bool:
     return bool(_setting(config, "strict"))
+
+
+def _allowed(config: pytest.Config) -> bool:
+    return bool(_setting(config, "allow_cpu_nodes"))
 
 
 def _formats(config: pytest.Config) -> tuple[str, ...]:

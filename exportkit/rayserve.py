@@ -15,7 +15,7 @@ from exportkit import bundle, judge, v2wire
 from exportkit.elements import V2
 from exportkit.errors import ExportKitError, LoadError, RunError
 from exportkit.plugins import needs
-from exportkit.spec import TensorSpec
+from exportkit.spec import Runtime, TensorSpec
 from exportkit.v2wire import Array
 
 with needs("exportkit.rayserve"):
@@ -46,7 +46,7 @@ class Replica:
         for spec in (*self.network.inputs, *self.network.outputs):
             if spec.dtype not in V2:
                 raise LoadError(f"is not served: the protocol has no name for {spec.dtype}, the type of {spec.name}", where=folder)
-        self.session = judge.load(Path(folder), self.bundle.artifact, self.network, "onnxruntime", "cpu", None)
+        self.session = judge.load(Path(folder), self.bundle.artifact, self.network, "onnxruntime", Runtime())
 
     async def __call__(self, request: Request) -> Response:
         model = f"/v2/models/{self.network.name}"

@@ -12,32 +12,32 @@ from typing import Any
 import numpy as np
 
 from exportkit import judge
-from exportkit.judge import Arrays, Session
+from exportkit.judge import Arrays
 from exportkit.messages import Trial
-from exportkit.spec import Artifact, Case, Network, Symbol
+from exportkit.spec import Artifact, Case, Network, Runtime, Session, Symbol
 from exportkit.worker import report
 
 _FEWEST = 2  # cases that can be mixed: one holds no strangers
 _ENOUGH = 64  # rows in one batch: more cases are left alone
 
 
-def shown(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial) -> str:
+def shown(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial) -> str:
     """Returns the name of the symbol along whose axis 0 of all inputs and outputs rows are apart; "" where that is not shown."""
     leading = [symbol.name for symbol in network.symbols if _leads(symbol, artifact, network)]
-    return leading[0] if leading and not mixed(folder, artifact, network, device, ort_library, trial, leading[0]) else ""
+    return leading[0] if leading and not mixed(folder, artifact, network, runtime, trial, leading[0]) else ""
 
 
-def disproved(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]) -> str:
+def disproved(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any]) -> str:
     """Says how the golden cases of a published folder contradict its manifest's `rows`; "" where they do not. `data` is its "evidence"."""
     trial = judge.golden_trial(folder, data)
     if not any(symbol.name == artifact.rows and _leads(symbol, artifact, network) for symbol in network.symbols):
         return f"{artifact.rows} is not the first axis of every input and output"
     if len(_together(artifact, network, trial, artifact.rows)) < _FEWEST:
         return ""
-    return mixed(folder, artifact, network, device, ort_library, trial, artifact.rows)
+    return mixed(folder, artifact, network, runtime, trial, artifact.rows)
 
 
-def mixed(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, trial: Trial, symbol: str) -> str:
+def mixed(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, symbol: str) -> str:
     """Says how rows of one batch touch each other; "" where they do not.
 
     Args:
@@ -47,7 +47,7 @@ def mixed(folder: Path, artifact: Artifact, network: Network, device: str, ort_l
     if len(cases) < _FEWEST:
         return "no two cases have equal sizes beside their rows"
     report(f"mixing the rows of {len(cases)} cases")
-    session = judge.load(folder, artifact, network, "onnxruntime", device, ort_library)
+    session = judge.load(folder, artifact, network, "onnxruntime", runtime)
     try:
         return _mixed(session, network, trial, [(case, judge.read(trial.arrays, case.name)) for case in cases])
     except Exception as error:  # noqa: BLE001 - every runtime has its own errors; such a batch is not for a server

@@ -4,7 +4,7 @@ A *tree* is a JSON-able template of nested arguments or results: exactly one of
 `{"leaf": NAME}`, `{"constant": VALUE}`, `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": {KEY: ...}}`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -100,6 +100,21 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where artifacts run.
+
+    Attributes:
+        device: "cpu" or "cuda"; as asked for also "auto": CUDA where onnxruntime really has such a device.
+        ort_library: the library of the network's own onnxruntime operators; an artifact never brings native code along.
+        allow_cpu_nodes: nodes that CUDA has no kernel for are told, and fail nothing.
+    """
+
+    device: str = "cpu"
+    ort_library: str | None = None
+    allow_cpu_nodes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A file that exportkit made; the signature is read back from the file itself (a .pt holds none).
 
@@ -186,12 +201,25 @@ class Accept:
     reason: str
 
 
+class Session(Protocol):
+    """A loaded artifact: called for each case, arrays in by name, one array out for each output of the network.
+
+    Attributes:
+        facts: what ran it, plain JSON values.
+    """
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def __call__(self, inputs: Mapping[str, Any]) -> list[Any]: ...
+
+
 class Backend(Protocol):
-    """Runs an artifact: `load` once, then call the result for each case, arrays in and arrays out by name."""
+    """Runs an artifact."""
 
     formats: tuple[str, ...]
 
-    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> "Callable[[Mapping[str, Any]], list[Any]]": ...
+    def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Session: ...
 
 
 def leaf_names(tree: Tree) -> Iterator[str]:

@@ -47,13 +47,13 @@ def begin(scene: Scene, case: str) -> Suspect:
     """Finds out whether the fault is the optimiser's, and asks for all values of the graph that is to be searched."""
     report("running the artifact without optimisations")
     file = scene.folder / scene.artifact.files[0]
-    plain = bare_session(file, scene.device, scene.library, optimised=False)
+    plain = bare_session(file, scene.runtime, optimised=False)
     names = [spec.name for spec in scene.network.outputs]
     if not passes(scene, case, run_session(plain, inputs_of(scene, case), names)):
         found = Suspect(file, optimiser=False, case=case)
     else:
         saved = scene.scratch / "optimised.onnx"
-        bare_session(file, scene.device, scene.library, optimised=True, save=saved)
+        bare_session(file, scene.runtime, optimised=True, save=saved)
         found = Suspect(saved, optimiser=True, case=case)
     return replace(found, ask=tuple(graphs.written(graphs.load(found.file).graph)))
 

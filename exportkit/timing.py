@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from exportkit import judge, plugins
-from exportkit.spec import Artifact, Network
+from exportkit.spec import Artifact, Network, Runtime
 
 _ROUNDS, _SECONDS = 200, 0.5  # the most runs, and the time after which no further one starts
 _WARM = 3
 
 
-def measure(folder: Path, artifact: Artifact, network: Network, device: str, ort_library: str | None, data: Mapping[str, Any]) -> float:
+def measure(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any]) -> float:
     """Times an artifact on the largest golden case.
 
     Args:
@@ -27,7 +27,7 @@ def measure(folder: Path, artifact: Artifact, network: Network, device: str, ort
         RunError: the artifact does not load or run.
     """
     backend = next(name for name in plugins.names("backends") if artifact.format in plugins.load("backends", name).formats)
-    session = judge.load(folder, artifact, network, backend, device, ort_library)
+    session = judge.load(folder, artifact, network, backend, runtime)
     trial = judge.golden_trial(folder, data)
     cases = [case for case in trial.cases if case.domain == "inside" and case.name not in trial.raising]
     arrays = max((judge.read(trial.arrays, case.name) for case in cases), key=lambda one: sum(value.nbytes for value in one.values()))

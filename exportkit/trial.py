@@ -1,38 +1,40 @@
 """Loads a file from elsewhere and runs it once, in a child with hard limits: it may crash, hang or ask for all memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exportkit import evidence, golden, judge, plugins
+from exportkit import evidence, golden, judge, placement
 from exportkit.errors import ExportKitError, LoadError, RejectedError
 from exportkit.evidence import Sample
 from exportkit.messages import Screened, Trial
 from exportkit.screening.draws import COUNTING, Draw, draw, draws
-from exportkit.spec import Artifact, Case, Network, Report, Source, TensorSpec
+from exportkit.spec import Artifact, Case, Network, Report, Runtime, Source, TensorSpec
 
 _NESTED = ("sequence_", "optional_", "map_", "sparse_", "str")  # onnxruntime takes these as Python values only
 # The values of such inputs may decide an output's shape (a size, an axis): what is declared holds for those of the author.
 _DECIDING = ("int", "uint", "bool", "str", "sequence_", "optional_")
 
 
-def run_once(file: Path, screened: Screened, device: str, ort_library: str | None) -> dict[str, Any]:
+def run_once(file: Path, screened: Screened, runtime: Runtime) -> dict[str, Any]:
     """Loads an .onnx and runs it on the first drawn inputs that it takes.
 
     Returns:
         The runtime's facts, and the sizes that it ran at.
 
     Raises:
-        RejectedError: it does not load, it runs on no drawn inputs, or its outputs have other shapes than it declares.
+        RejectedError: it does not load, CUDA has no kernel for a node of it, it runs on no drawn inputs, or its outputs have other shapes
+            than it declares.
     """
-    backend = replace(plugins.load("backends", "onnxruntime"), ort_library=ort_library)
     try:
-        session = backend.load(file.parent, Artifact("onnx", (file.name,), ""), network_of(file, screened), device)
+        session = judge.load(file.parent, Artifact("onnx", (file.name,), ""), network_of(file, screened), "onnxruntime", runtime)
     except ExportKitError as error:
         raise RejectedError(f"does not load: {error.what}") from error
+    for found in placement.findings(session.facts, allowed=runtime.allow_cpu_nodes):
+        if found.severity == "error":
+            raise RejectedError(found.text, where=found.where)
     reasons: list[str] = []
     for way in draws():
         values = draw(screened.inputs, way)
@@ -50,7 +52,7 @@ def run_once(file: Path, screened: Screened, device: str, ort_library: str | Non
     raise RejectedError(f"runs on none of the inputs drawn from its signature: {reasons[0]}", todo=_todo(screened))
 
 
-def judge_cases(file: Path, screened: Screened, device: str, ort_library: str | None, cases: Path) -> tuple[Report, ...]:
+def judge_cases(file: Path, screened: Screened, runtime: Runtime, cases: Path) -> tuple[Report, ...]:
     """Judges an .onnx on golden cases that no manifest describes: eager's own error is weighed from them alone.
 
     Args:
@@ -70,8 +72,8 @@ def judge_cases(file: Path, screened: Screened, device: str, ort_library: str | 
     budgets = {spec.name: evidence.weigh(samples[spec.name], spec.dtype) for spec in screened.outputs}
     trial = Trial(cases, tuple(Case(name, {}, "check", "inside", 0) for name in names), budgets, {}, len(missing) - len(names))
     artifact = Artifact("onnx", (file.name,), "", screened.inputs, screened.outputs)
-    session = replace(plugins.load("backends", "onnxruntime"), ort_library=ort_library).load(file.parent, artifact, network, device)
-    return (judge.judge(session, artifact, network, "onnxruntime", device, trial),)
+    session = judge.load(file.parent, artifact, network, "onnxruntime", runtime)
+    return (judge.placed(judge.judge(session, artifact, network, "onnxruntime", runtime.device, trial), runtime),)
 
 
 def _sample(reader: golden.Reader, case: str, spec: TensorSpec) -> Sample:

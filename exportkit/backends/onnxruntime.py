@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import io
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exportkit import placement
 from exportkit.errors import RunError
 from exportkit.plugins import needs
-from exportkit.spec import Artifact, Network
+from exportkit.spec import Artifact, Network, Runtime
 
 Array = NDArray[Any]
 
 _WHO = "backend onnxruntime"
-_CUDA = "CUDAExecutionProvider"
 _PROVIDERS: dict[str, list[Any]] = {
-    "cpu": ["CPUExecutionProvider"],
+    "cpu": [placement.CPU],
     # TF32, the provider's default, is 1e-3 off the reference.
-    "cuda": [(_CUDA, {"use_tf32": "0"}), "CPUExecutionProvider"],
+    "cuda": [(placement.CUDA, {"use_tf32": "0"}), placement.CPU],
 }
 _LARGE = 512 << 20  # bytes of weights from which a second copy is worth avoiding
 
@@ -103,24 +102,20 @@ class OnnxRuntime:
             _register(options, Path(self.ort_library))
         elif needed := artifact.facts.get("ort_library"):
             raise RunError(f"needs {needed}, the library of its custom operators", todo="Name it with --ort-library FILE.")
-        session, notice = _open(onnxruntime, folder / artifact.files[0], options, device, large=large)
+        session, told = _open(onnxruntime, folder / artifact.files[0], options, device, large=large)
         _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
         _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])
-        placement = _placement(session)
-        _confirm(session, placement, device, notice)
-        facts = {
-            "providers": session.get_providers(),
-            "placement": {provider: sum(counts.values()) for provider, counts in placement.items()},
-            "versions": {"onnxruntime": onnxruntime.__version__},
-        }
+        counts = placement.counts(session)
+        facts = {"providers": session.get_providers(), "placement": counts, "versions": {"onnxruntime": onnxruntime.__version__}}
         if device == "cuda":
-            facts |= {"tf32": False, "on_cpu": dict(placement.get("CPUExecutionProvider", {}))}
+            _confirm(session, counts, told)
+            facts |= {"tf32": False, **placement.explain(session, told, folder / artifact.files[0], network.source.file)}
         if large:
             facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
         return OrtSession(session, network, facts)
 
 
-def bare_session(model: bytes | Path, device: str, library: Path | None = None, *, optimised: bool, save: Path | None = None) -> Any:
+def bare_session(model: bytes | Path, runtime: Runtime, *, optimised: bool, save: Path | None = None) -> Any:
     """Opens a model as it is, whatever its inputs and outputs are.
 
     Args:
@@ -137,12 +132,13 @@ def bare_session(model: bytes | Path, device: str, library: Path | None = None, 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if save:
         options.optimized_model_filepath = str(save)
-    if library:
-        _register(options, library)
+    if runtime.ort_library:
+        _register(options, Path(runtime.ort_library))
     with translated(), contextlib.redirect_stdout(io.StringIO()):
-        if device == "cuda":
+        if runtime.device == "cuda":
             onnxruntime.preload_dlls()
-        return onnxruntime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=_PROVIDERS[device])
+        source = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(source, options, providers=_PROVIDERS[runtime.device])
 
 
 def run_session(session: Any, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -165,7 +161,7 @@ def devices() -> tuple[str, ...]:
     with needs(_WHO):
         import onnxruntime
     found = {device.ep_name for device in onnxruntime.get_ep_devices()}
-    return ("cpu", "cuda") if _CUDA in found else ("cpu",)
+    return ("cpu", "cuda") if placement.CUDA in found else ("cpu",)
 
 
 def session_options(onnxruntime: Any, *, large: bool) -> Any:
@@ -187,14 +183,17 @@ def _register(options: Any, library: Path) -> None:
         options.register_custom_ops_library(str(library))
 
 
-def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool) -> tuple[Any, str]:
-    """Opens a session; also returns what onnxruntime printed, as it tells on stdout why it fell back to the CPU."""
+def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool) -> tuple[Any, list[str]]:
+    """Opens a session; for CUDA also returns what onnxruntime printed and logged: why it fell back to the CPU, or left a node to it."""
     left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
-    with translated(), contextlib.redirect_stdout(io.StringIO()) as notice:
+    log: list[str] = []
+    with translated(), contextlib.redirect_stdout(io.StringIO()) as notice, contextlib.ExitStack() as stack:
         if device == "cuda":
             onnxruntime.preload_dlls()
+            options.log_severity_level = placement.INFO
+            log = stack.enter_context(placement.logged())
         session = onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS[device], disabled_optimizers=left_out)
-    return session, notice.getvalue()
+    return session, [*notice.getvalue().splitlines(), *log]
 
 
 def _match(what: str, graph: list[str], network: list[str]) -> None:
@@ -206,24 +205,14 @@ def _match(what: str, graph: list[str], network: list[str]) -> None:
             raise RunError(f"the graph lacks the network's {what} {name}; it has {', '.join(graph) or 'none'}")
 
 
-def _placement(session: Any) -> dict[str, Counter[str]]:
-    """Counts the nodes that each provider took, by operator."""
-    placement: dict[str, Counter[str]] = {}
-    for part in session.get_provider_graph_assignment_info():
-        placement.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
-    return placement
-
-
-def _confirm(session: Any, placement: Mapping[str, Counter[str]], device: str, notice: str) -> None:
-    """Makes sure that the device asked for is the one that runs: onnxruntime goes on without it, with a notice only."""
-    if device != "cuda":
-        return
+def _confirm(session: Any, counts: Mapping[str, Mapping[str, int]], told: Sequence[str]) -> None:
+    """Makes sure that CUDA is what runs: onnxruntime goes on without it, with a notice only."""
     ran = ", ".join(session.get_providers())
-    if _CUDA not in session.get_providers():
-        why = next((line.strip() for line in notice.splitlines() if line.startswith("Failed to load")), "")
+    if placement.CUDA not in session.get_providers():
+        why = next((line.strip() for line in told if line.startswith("Failed to load")), "")
         what = f"the device cuda was asked for, but onnxruntime would run this on {ran}"
         raise RunError(f"{what} ({why})" if why else what, todo="Install CUDA and cuDNN for this onnxruntime, or check on the CPU.")
-    if placement and _CUDA not in placement:
+    if counts and placement.CUDA not in counts:
         raise RunError("the device cuda was asked for, but onnxruntime placed every node on the CPU", todo="Check this network on the CPU.")
 
 

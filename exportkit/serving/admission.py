@@ -8,6 +8,7 @@ from exportkit.pipeline import Verdict
 from exportkit.serving import models
 from exportkit.serving.models import Model
 from exportkit.serving.options import Options
+from exportkit.spec import Runtime
 from exportkit.worker import Host, Limits
 
 
@@ -20,15 +21,15 @@ def admit(folder: Path, checker: Host, options: Options) -> Model:
         RunError: the provider is not here, or the file does not load.
     """
     limits = Limits()
-    device = pipeline.choose_provider(options.provider, checker, limits)
-    return store.steady(folder, lambda: _checked(folder, checker, options, device, limits))
+    runtime = pipeline.settle(options.runtime, checker, limits)
+    return store.steady(folder, lambda: _checked(folder, checker, runtime, limits))
 
 
-def _checked(folder: Path, checker: Host, options: Options, device: str, limits: Limits) -> Model:
-    verdict = published.check(folder, checker, device, options.ort_library, limits, only="onnx")
+def _checked(folder: Path, checker: Host, runtime: Runtime, limits: Limits) -> Model:
+    verdict = published.check(folder, checker, runtime, limits, only="onnx")
     if verdict.exit_code:
         raise RejectedError(f"does not pass the check: {_why(verdict)}", where=str(folder), todo=f"exportkit check {folder} says more.")
-    return models.load(folder.absolute(), store.read_manifest(folder), device, pipeline.find_library(options.ort_library))
+    return models.load(folder.absolute(), store.read_manifest(folder), runtime)
 
 
 def _why(verdict: Verdict) -> str:

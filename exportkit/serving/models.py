@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from exportkit import manifest, plugins
+from exportkit import manifest
 from exportkit.backends import onnxruntime as runtime
 from exportkit.errors import RunError, StoreError
 from exportkit.serving import contract
 from exportkit.serving.answers import RequestError
 from exportkit.serving.contract import Contract
 from exportkit.serving.tensors import Array
+from exportkit.spec import Runtime
 from exportkit.store import MANIFEST
 
 VERSION = "1"  # a folder holds one version
@@ -83,12 +84,11 @@ class Model:
         return found
 
 
-def load(folder: Path, data: Mapping[str, Any], device: str, ort_library: str | None) -> Model:
+def load(folder: Path, data: Mapping[str, Any], where: Runtime) -> Model:
     """Loads the .onnx of a folder that was checked.
 
     Args:
         data: its manifest.
-        device: "cpu" or "cuda".
 
     Raises:
         StoreError: the folder has no .onnx, or one with element types that the protocol lacks.
@@ -101,9 +101,8 @@ def load(folder: Path, data: Mapping[str, Any], device: str, ort_library: str | 
         taken = contract.read(artifact, network)
     except StoreError as error:
         raise StoreError(error.what, where=str(folder / MANIFEST)) from error
-    backend = plugins.load("backends", "onnxruntime")
-    session = type(backend)(ort_library=ort_library).load(folder, artifact, network, device).session
+    session = runtime.OnnxRuntime(ort_library=where.ort_library).load(folder, artifact, network, where.device).session
     types = {one.name: one.type for one in session.get_inputs()}
     exotic = any(one.type in runtime.UNKNOWN_TO_NUMPY for one in (*session.get_inputs(), *session.get_outputs()))
     steady = "operators" in artifact.facts and not _BY_VALUE & set(artifact.facts["operators"])
-    return Model(network.name, taken, artifact.rows, session, device, folder, data, steady, exotic, types)
+    return Model(network.name, taken, artifact.rows, session, where.device, folder, data, steady, exotic, types)

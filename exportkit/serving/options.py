@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from exportkit.spec import Runtime
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -10,8 +12,7 @@ class Options:
     Attributes:
         host: the address to listen on.
         http_port, grpc_port: 0 for a free one.
-        provider: "cpu", "cuda" or "auto".
-        ort_library: the library of the networks' own onnxruntime operators.
+        runtime: where the networks run, as asked for.
         max_batch: the most rows of several requests in one run; 1 batches nothing.
         max_delay_ms: so long a request waits for company while a core is free.
         max_queue: so many requests may wait for one model; the next one is refused (429).
@@ -25,8 +26,7 @@ class Options:
     host: str = "127.0.0.1"
     http_port: int = 8000
     grpc_port: int = 8001
-    provider: str = "cpu"
-    ort_library: str | None = None
+    runtime: Runtime = Runtime()
     max_batch: int = 32
     max_delay_ms: float = 0.0
     max_queue: int = 256

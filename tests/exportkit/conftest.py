@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from hollow_cuda import hollow_cuda  # noqa: F401 - a fixture
+
 from exportkit import cli, inspection
 from exportkit.worker import Host
 

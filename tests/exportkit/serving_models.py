@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from exportkit import manifest
-from exportkit.spec import Artifact, Network, Source, Symbol, TensorSpec
+from exportkit.spec import Artifact, Network, Runtime, Source, Symbol, TensorSpec
 
 KINDS = {
     "bool": TensorProto.BOOL, "int8": TensorProto.INT8, "int16": TensorProto.INT16, "int32": TensorProto.INT32, "int64": TensorProto.INT64,
@@ -114,7 +114,7 @@ def all_of(folder):
 def load(folder):
     from exportkit.serving import models
 
-    return models.load(folder, json.loads((folder / "manifest.json").read_text()), "cpu", None)
+    return models.load(folder, json.loads((folder / "manifest.json").read_text()), Runtime())
 
 
 def reload(folder):

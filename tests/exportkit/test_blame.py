@@ -19,7 +19,7 @@ from torch import nn
 from exportkit import blame, evidence, gaps, golden, graphs, intermediates, judge, make, reference
 from exportkit.evidence import Sample
 from exportkit.messages import Scene, Suspect, Trial
-from exportkit.spec import Case, Measurement, Report, TensorSpec
+from exportkit.spec import Case, Measurement, Report, Runtime, TensorSpec
 from exportkit.worker import Limits
 
 
@@ -48,7 +48,7 @@ class Exported:
         (work / "cases").mkdir(parents=True)
         network, trial = self.cases(holder, work / "cases")
         self.artifact = make.make(holder, [("onnx", 0, work / "good")], network, None, None, None)["onnx"].made
-        self.scene = Scene(work / "good", self.artifact, network, trial, "cpu", None, work / "scratch")
+        self.scene = Scene(work / "good", self.artifact, network, trial, Runtime(), work / "scratch")
         self.program = intermediates.hold(holder, network, "exported", None, None, None)[1]
         self.work = work
 
@@ -67,7 +67,7 @@ class Exported:
         folder.mkdir(exist_ok=True)
         onnx.save(model, folder / self.artifact.files[0])
         scene = replace(self.scene, folder=folder)
-        return scene, judge.judge_all(folder, self.artifact, scene.network, "cpu", None, scene.trial, probing=False)
+        return scene, judge.judge_all(folder, self.artifact, scene.network, Runtime(), scene.trial, probing=False)
 
     def search(self, change):
         scene, reports = self.spoiled(change)

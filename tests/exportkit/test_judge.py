@@ -34,13 +34,23 @@ def trial(tmp_path):
     return Trial(tmp_path, cases, {"y": evidence.weigh(samples, "float32")})
 
 
+class Session:
+    """A loaded artifact that is a function of Python's."""
+
+    def __init__(self, function, facts=None):
+        self.function, self.facts = function, facts or {}
+
+    def __call__(self, inputs):
+        return self.function(inputs)
+
+
 def verdict(trial, takes, *, declared=False):
     def session(inputs):
         if not takes(len(inputs["x"])):
             raise ValueError("no such size")
         return [2 * inputs["x"]]
 
-    return judge.judge(session, ARTIFACT, network(declared=declared), "fake", "cpu", trial)
+    return judge.judge(Session(session), ARTIFACT, network(declared=declared), "fake", "cpu", trial)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +76,14 @@ def test_a_wrong_value_at_one_unseen_size_fails(trial):
     def session(inputs):
         return [2 * inputs["x"] + (len(inputs["x"]) == 11)]
 
-    assert judge.judge(session, ARTIFACT, network(declared=False), "fake", "cpu", trial).outcome == "failed"
+    assert judge.judge(Session(session), ARTIFACT, network(declared=False), "fake", "cpu", trial).outcome == "failed"
 
 
 def test_another_shape_or_element_type_is_told_in_words(trial):
     def session(inputs):
         return [np.stack([inputs["x"]] * 2, 1).astype(np.float64)]
 
-    report = judge.judge(session, ARTIFACT, network(declared=False), "fake", "cpu", trial)
+    report = judge.judge(Session(session), ARTIFACT, network(declared=False), "fake", "cpu", trial)
     assert report.outcome == "failed"
     assert [finding.text for finding in report.findings] == ["y is float64[5, 2] on example, eager gives float32[5]"]
 
@@ -85,7 +95,7 @@ def test_an_export_that_ends_before_eager_does_is_told_and_fails_where_more_was_
     artifact = replace(ARTIFACT, facts={"reach": {"rows": 8}})
     net = network(declared=declared)
     net = replace(net, symbols=(replace(net.symbols[0], high=high),))
-    report = judge.judge(lambda inputs: [2 * inputs["x"]], artifact, net, "fake", "cpu", trial)
+    report = judge.judge(Session(lambda inputs: [2 * inputs["x"]]), artifact, net, "fake", "cpu", trial)
     assert report.outcome == outcome
     assert [finding.code for finding in report.findings] == ["dimension-narrowed"]
 
@@ -118,6 +128,6 @@ def test_equal_values_may_come_in_their_order_where_torch_leaves_it_open(tmp_pat
         samples.append(Sample(case.name, arrays["eager/y"], arrays["eager/y"], ()))
     trial = Trial(tmp_path, cases, {"y": evidence.weigh(samples, "int64")})
     known = Network("net", (x,), tree, Source("net.py", "model", "", ""), (), (y,), {"leaf": "y"})
-    report = judge.judge(lambda inputs: [answer(inputs["x"])], ARTIFACT, known, "fake", "cpu", trial)
+    report = judge.judge(Session(lambda inputs: [answer(inputs["x"])]), ARTIFACT, known, "fake", "cpu", trial)
     assert report.outcome == outcome
     assert ("ties" in {one.code for one in report.findings}) == (outcome == "passed with warnings")

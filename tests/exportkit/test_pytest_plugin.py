@@ -34,7 +34,7 @@ def report(name):
 
 def export(request, server, listen=None, given=None):
     with open("exports.txt", "a") as log:
-        print(",".join(request.formats), request.provider, file=log)
+        print(",".join(request.formats), request.runtime.device, file=log)
     if "broken" in request.net:
         raise LoadError("has no example_inputs", where="broken.py", todo="Write some.")
     network = Network("net", (), {}, Source("net.py", "model", "", ""), (Symbol("batch", (("x", 0, 0),), 2),))

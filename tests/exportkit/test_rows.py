@@ -8,7 +8,7 @@ import pytest
 from exportkit import evidence, golden, judge, rows
 from exportkit.evidence import Sample
 from exportkit.messages import Trial
-from exportkit.spec import Artifact, Case, Network, Source, Symbol, TensorSpec
+from exportkit.spec import Artifact, Case, Network, Runtime, Source, Symbol, TensorSpec
 
 SIZES = {"example": 3, "like-0": 3, "like-1": 3, "sizes-0": 1, "sizes-1": 7}
 X, Y = (TensorSpec(name, "float32", ("batch", 4)) for name in "xy")
@@ -31,7 +31,7 @@ def shown(tmp_path, monkeypatch):
             samples.append(Sample(case.name, eager, oracle, ()))
         monkeypatch.setattr(judge, "load", lambda *_: lambda inputs: [function(inputs["x"])])
         trial = Trial(tmp_path, cases, {"y": evidence.weigh(samples, "float32")})
-        return rows.shown(tmp_path, artifact, network, "cpu", None, trial)
+        return rows.shown(tmp_path, artifact, network, Runtime(), trial)
 
     return run
 

@@ -46,7 +46,7 @@ def test_facts_tell_the_provider_and_where_each_node_ran(tmp_path):
     nodes = [helper.make_node("Sin", ["x"], ["h"]), helper.make_node("Cos", ["h"], ["y"])]
     facts = load(tmp_path, nodes, [value("x")], [value("y")]).facts
     assert facts["providers"] == ["CPUExecutionProvider"]
-    assert facts["placement"] == {"CPUExecutionProvider": 2}
+    assert facts["placement"] == {"CPUExecutionProvider": {"Cos": 1, "Sin": 1}}
     assert set(facts["versions"]) == {"onnxruntime"}
 
 

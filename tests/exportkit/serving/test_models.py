@@ -8,6 +8,7 @@ import serving_models
 from exportkit.errors import StoreError
 from exportkit.serving import models
 from exportkit.serving.answers import RequestError
+from exportkit.spec import Runtime
 
 INPUTS = {"a": np.arange(8, dtype=np.float32).reshape(2, 4), "b": np.int64([1, 2])}
 
@@ -47,4 +48,4 @@ def test_only_networks_whose_time_no_value_decides_may_run_beside_the_sockets(tm
 
 def test_a_folder_without_onnx_is_not_served(tmp_path):
     with pytest.raises(StoreError, match="has no .onnx, and only that is served"):
-        models.load(tmp_path, {"formats": {"pt2": {}}}, "cpu", None)
+        models.load(tmp_path, {"formats": {"pt2": {}}}, Runtime())
