@@ -1,10 +1,11 @@
 """Calls a torch artifact as eager is called: arrays in by name, the leaves of its result out as arrays."""
 
+import contextlib
 import importlib
 import re
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 from exportkit.errors import RunError
 from exportkit.results import to_numpy
-from exportkit.spec import Network, fill
+from exportkit.spec import Network, Session, fill
+from exportkit.ways import TF32
 
 Array = NDArray[Any]
 
@@ -44,12 +46,19 @@ class TorchSession:
     Attributes:
         function: takes forward's own arguments and gives forward's own result.
         facts: what ran it, plain JSON values.
+        tf32: on CUDA, multiply and convolve float32 in TF32; torch does so by default in cuDNN's convolutions and recurrent layers.
     """
 
     function: Callable[..., Any]
     network: Network
     device: str
     facts: Mapping[str, Any]
+    tf32: bool = False
+
+    @property
+    def ways(self) -> Mapping[str, Callable[[], Session]]:
+        """How else deployments run it."""
+        return {} if self.device == "cpu" else {TF32: lambda: replace(self, tf32=True)}
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Runs one case on copies of its inputs.
@@ -63,7 +72,7 @@ class TorchSession:
         tensors = {spec.name: to_tensor(inputs[spec.name]).to(self.device) for spec in self.network.inputs}
         arguments = fill(self.network.input_tree, tensors)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), tf32(on=self.tf32):
                 result = self.function(*arguments["args"], **arguments["kwargs"])
         except Exception as error:
             raise translate(error) from error
@@ -97,9 +106,18 @@ def prepare(device: str, file: Path) -> dict[str, Any]:
     if not torch.cuda.is_available():
         build = f"this torch ({torch.__version__}) is built without CUDA" if torch.version.cuda is None else "torch finds no usable GPU"
         raise RunError(f"the device cuda was asked for, and {build}", todo="Check on the CPU, or on a machine with a GPU.")
-    torch.backends.cudnn.allow_tf32 = False  # torch's default for convolutions is TF32, 1e-3 off the reference
-    torch.backends.cuda.matmul.allow_tf32 = False
     return {**facts, "gpu": torch.cuda.get_device_name(), "tf32": False}
+
+
+@contextlib.contextmanager
+def tf32(*, on: bool) -> Iterator[None]:
+    """Says whether CUDA may round float32 to TF32, 1e-3 off, where it multiplies and convolves; torch's defaults come back on leaving."""
+    kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept
 
 
 def _packages(file: Path) -> list[str]:

@@ -2,15 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exportkit import evidence, gaps, golden, placement, plugins
+from exportkit import evidence, gaps, golden, placement, plugins, ways
 from exportkit.evidence import Errors, Sample, read_budget
 from exportkit.messages import FEWEST_CASES, Budget, Trial
 from exportkit.spec import Accept, Artifact, Case, Finding, Measurement, Network, Report, Runtime, Session, TensorSpec
@@ -43,20 +44,31 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], nar
     return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
-def judge_all(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, probing: bool) -> tuple[Report, ...]:
-    """Judges an artifact on every backend that takes its format; with `probing`, outside the domain too where it passes inside."""
+def judge_all(
+    folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, probing: bool, other_ways: bool = True
+) -> tuple[Report, ...]:
+    """Judges an artifact on every backend that takes its format.
+
+    Args:
+        probing: where it passes inside the domain, outside of it, too.
+        other_ways: where it passes, measure it also as deployments run it otherwise (ways.py).
+    """
     reports = []
     for name in plugins.names("backends"):
         if artifact.format not in plugins.load("backends", name).formats:
             continue
         report(f"loading {artifact.files[0]} in {name}")
         session = load(folder, artifact, network, name, runtime)
-        verdict = judge(session, artifact, network, name, runtime.device, trial)
-        verdict = placed(verdict, runtime)
+        verdict = placed(judge(session, artifact, network, name, runtime.device, trial), runtime)
         if probing and verdict.outcome.startswith("passed"):
             found = probe(session, artifact, network, name, trial)
             outside = sum(case.domain == "outside" for case in trial.cases)
             verdict = replace(verdict, findings=(*verdict.findings, *found), cases={**verdict.cases, "outside": outside})
+        others: Mapping[str, Callable[[], Session]] = getattr(session, "ways", {})
+        del session  # each of the others holds its weights
+        if other_ways and verdict.outcome.startswith("passed"):
+            again = partial(judge, artifact=artifact, network=network, backend=name, device=runtime.device, trial=trial)
+            verdict = ways.measure(verdict, others, again)
         reports.append(verdict)
     return tuple(reports)
 

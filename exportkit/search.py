@@ -98,7 +98,7 @@ class Search:
             budgets = bench.server.run(*weigh, limits=limits, stage="weighing eager's own error")
             trial = replace(proof.trial, cases=ran.trial.cases, budgets=budgets, raising={}, dropped=0)
             network = replace(self.network, outputs=proof.outputs)
-            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, bench.runtime, trial, False)
+            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, bench.runtime, trial, False, False)
             reports = bench.server.run(*judge, limits=limits, stage=f"searching {made.format}")
         except RunError as error:
             return error.what

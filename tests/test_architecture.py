@@ -22,7 +22,7 @@ FLOORS = {
     "dimensions": 6, "reach": 6, "runs": 5, "repeats": 6, "ties": 1, "decisions": 2, "baking": 1,
     "reference": 7, "capture": 7,
     "formats": 8, "backends": 8, "reporters": 8, "warm": 9,
-    "graphs": 2, "placement": 3, "gaps": 3, "cuts": 9, "blame": 9,
+    "graphs": 2, "placement": 3, "ways": 1, "gaps": 3, "cuts": 9, "blame": 9,
     "make": 9, "judge": 9, "manifest": 9, "store": 9,
     "attempts": 10, "doctor": 10, "intermediates": 10, "suspects": 10, "alone": 10, "repro": 10, "trial": 10, "timing": 10, "signing": 10,
     "rows": 10, "replay": 10, "bundle": 10, "requirements": 10, "tritonconfig": 11, "repository": 12, "targets": 13,

@@ -4,8 +4,8 @@ import contextlib
 import ctypes
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 from exportkit import placement
 from exportkit.errors import RunError
 from exportkit.plugins import needs
-from exportkit.spec import Artifact, Network, Runtime
+from exportkit.spec import Artifact, Network, Runtime, Session
+from exportkit.ways import CUDA_GRAPH, TF32
 
 Array = NDArray[Any]
 
 _WHO = "backend onnxruntime"
-_PROVIDERS: dict[str, list[Any]] = {
-    "cpu": [placement.CPU],
-    # TF32, the provider's default, is 1e-3 off the reference.
-    "cuda": [(placement.CUDA, {"use_tf32": "0"}), placement.CPU],
-}
+_EXACT = {"use_tf32": "0"}  # TF32, the CUDA provider's default, is 1e-3 off the reference
 _LARGE = 512 << 20  # bytes of weights from which a second copy is worth avoiding
 
 # onnxruntime's name of a type that numpy lacks -> ml_dtypes' name, the integers of its bits, and ONNX's number.
@@ -55,11 +52,14 @@ class OrtSession:
 
     Attributes:
         facts: the providers, how many nodes each one took, versions; plain JSON values.
+        ways: how else deployments run it; each loads it anew.
     """
 
     session: Any
     network: Network
+    device: str
     facts: Mapping[str, Any]
+    ways: Mapping[str, Callable[[], Session]] = field(default_factory=dict)
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Runs one case.
@@ -73,7 +73,37 @@ class OrtSession:
         names = [spec.name for spec in self.network.outputs]
         with translated():
             feeds = {one.name: to_value(inputs[one.name], one.type) for one in self.session.get_inputs()}
+            if self.device == "cuda":
+                return [to_array(value) for value in run_bound(self.session, feeds, names, self.device)]
             return [to_array(value) for value in self.session.run_with_ort_values(names, feeds)]
+
+
+@dataclass(frozen=True)
+class GraphSession:
+    """A loaded .onnx of fixed shapes, captured as a CUDA graph by its first run: each further one launches that at once.
+
+    Attributes:
+        feeds, results: the values that the graph reads and writes, on the GPU, where they stay.
+    """
+
+    session: Any
+    network: Network
+    feeds: Mapping[str, Any]
+    results: Sequence[Any]
+    binding: Any
+    facts: Mapping[str, Any]
+
+    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Runs one case.
+
+        Raises:
+            RunError: it does not run on these inputs.
+        """
+        with translated():
+            for name, value in self.feeds.items():
+                value.update_inplace(np.ascontiguousarray(inputs[name]))
+            self.session.run_with_iobinding(self.binding)
+            return [value.numpy() for value in self.results]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,17 +132,27 @@ class OnnxRuntime:
             _register(options, Path(self.ort_library))
         elif needed := artifact.facts.get("ort_library"):
             raise RunError(f"needs {needed}, the library of its custom operators", todo="Name it with --ort-library FILE.")
-        session, told = _open(onnxruntime, folder / artifact.files[0], options, device, large=large)
+        file = folder / artifact.files[0]
+        session, told = _open(onnxruntime, file, options, device, large=large)
         _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
         _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])
         counts = placement.counts(session)
         facts = {"providers": session.get_providers(), "placement": counts, "versions": {"onnxruntime": onnxruntime.__version__}}
         if device == "cuda":
             _confirm(session, counts, told)
-            facts |= {"tf32": False, **placement.explain(session, told, folder / artifact.files[0], network.source.file)}
+            facts |= {"tf32": False, **placement.explain(session, told, file, network.source.file)}
         if large:
             facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
-        return OrtSession(session, network, facts)
+        if device == "cpu":
+            return OrtSession(session, network, device, facts)
+
+        def again(**changed: str) -> Any:
+            return _open(onnxruntime, file, options, device, large=large, **changed)[0]
+
+        ways: dict[str, Callable[[], Session]] = {TF32: lambda: OrtSession(again(use_tf32="1"), network, device, {})}
+        if _is_fixed(session):
+            ways[CUDA_GRAPH] = lambda: _captured(again(enable_cuda_graph="1"), network)
+        return OrtSession(session, network, device, facts, ways)
 
 
 def bare_session(model: bytes | Path, runtime: Runtime, *, optimised: bool, save: Path | None = None) -> Any:
@@ -138,7 +178,7 @@ def bare_session(model: bytes | Path, runtime: Runtime, *, optimised: bool, save
         if runtime.device == "cuda":
             onnxruntime.preload_dlls()
         source = model if isinstance(model, bytes) else str(model)
-        return onnxruntime.InferenceSession(source, options, providers=_PROVIDERS[runtime.device])
+        return onnxruntime.InferenceSession(source, options, providers=_providers(runtime.device))
 
 
 def run_session(session: Any, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
@@ -150,6 +190,27 @@ def run_session(session: Any, feeds: Mapping[str, Array], outputs: Sequence[str]
     with translated():
         values = {one.name: to_value(feeds[one.name], one.type) for one in session.get_inputs()}
         return {name: to_array(value) for name, value in zip(outputs, session.run_with_ort_values(list(outputs), values), strict=True)}
+
+
+def run_bound(session: Any, values: Mapping[str, Any], outputs: Sequence[str], device: str, options: Any = None) -> list[Any]:
+    """Runs a session with inputs and outputs bound, as serving does: results stay on the device until they are read.
+
+    Args:
+        values: onnxruntime's OrtValues by input name.
+        options: onnxruntime's RunOptions.
+
+    Returns:
+        An OrtValue for each output; one of an element type that numpy lacks, which is read by its address, lies in the host's memory.
+    """
+    types = {one.name: one.type for one in session.get_outputs()}
+    binding = session.io_binding()
+    for name, value in values.items():
+        binding.bind_ortvalue_input(name, value)
+    for name in outputs:
+        binding.bind_output(name, "cpu" if types[name] in UNKNOWN_TO_NUMPY else device)
+    session.run_with_iobinding(binding, options)
+    found: list[Any] = binding.get_outputs()
+    return found
 
 
 def devices() -> tuple[str, ...]:
@@ -183,7 +244,11 @@ def _register(options: Any, library: Path) -> None:
         options.register_custom_ops_library(str(library))
 
 
-def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool) -> tuple[Any, list[str]]:
+def _providers(device: str, **changed: str) -> list[Any]:
+    return [placement.CPU] if device == "cpu" else [(placement.CUDA, {**_EXACT, **changed}), placement.CPU]
+
+
+def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool, **changed: str) -> tuple[Any, list[str]]:
     """Opens a session; for CUDA also returns what onnxruntime printed and logged: why it fell back to the CPU, or left a node to it."""
     left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
     log: list[str] = []
@@ -192,8 +257,32 @@ def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: boo
             onnxruntime.preload_dlls()
             options.log_severity_level = placement.INFO
             log = stack.enter_context(placement.logged())
-        session = onnxruntime.InferenceSession(str(file), options, providers=_PROVIDERS[device], disabled_optimizers=left_out)
+        session = onnxruntime.InferenceSession(str(file), options, providers=_providers(device, **changed), disabled_optimizers=left_out)
     return session, [*notice.getvalue().splitlines(), *log]
+
+
+def _is_fixed(session: Any) -> bool:
+    """Says whether all shapes are numbers and all element types numpy's: only then do values keep their place from run to run."""
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    return all(one.type not in UNKNOWN_TO_NUMPY and all(isinstance(size, int) for size in one.shape) for one in ends)
+
+
+def _captured(session: Any, network: Network) -> GraphSession:
+    import onnxruntime
+
+    types = {spec.name: np.dtype(spec.dtype).type for spec in (*network.inputs, *network.outputs)}
+
+    def place(one: Any) -> Any:
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(one.shape, types[one.name], "cuda")
+
+    feeds = {one.name: place(one) for one in session.get_inputs()}
+    results = {one.name: place(one) for one in session.get_outputs()}
+    binding = session.io_binding()
+    for name, value in feeds.items():
+        binding.bind_ortvalue_input(name, value)
+    for name, value in results.items():
+        binding.bind_ortvalue_output(name, value)
+    return GraphSession(session, network, feeds, [results[spec.name] for spec in network.outputs], binding, {})
 
 
 def _match(what: str, graph: list[str], network: list[str]) -> None:

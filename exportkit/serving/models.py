@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from exportkit import manifest
 from exportkit.backends import onnxruntime as runtime
 from exportkit.errors import RunError, StoreError
@@ -58,30 +56,21 @@ class Model:
         """
         try:
             with runtime.translated():
-                if self.device == "cuda" and not self.by_value:
-                    return self.run_bound(inputs, outputs, options)
-                if not self.by_value:
+                if self.device == "cpu" and not self.by_value:
                     found: list[Array] = self.session.run(outputs, inputs, options)
                     return found
                 values = {name: runtime.to_value(array, self.types[name]) for name, array in inputs.items()}
-                return [runtime.to_array(value) for value in self.session.run_with_ort_values(list(outputs), values, options)]
+                if self.device == "cpu":
+                    results = self.session.run_with_ort_values(list(outputs), values, options)
+                else:  # each result is copied to the host once, when the run is over
+                    results = runtime.run_bound(self.session, values, outputs, self.device, options)
+                return [runtime.to_array(value) for value in results]
         except RunError as error:
             if _MEMORY in error.what:
                 raise RequestError(503, "there is no memory for a run of this size", retry=1) from error
             if options is not None and options.terminate:
                 raise RequestError(504, "the run took longer than a request may take") from error
             raise RequestError(400, f"the network does not run on these inputs: {error.what}") from error
-
-    def run_bound(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: Any = None) -> list[Array]:
-        """Runs with inputs and outputs bound: outputs stay on the device until the run ends, and each is copied to the host once."""
-        binding = self.session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.require(array, requirements=["C", "A"]))
-        for name in outputs:
-            binding.bind_output(name, self.device)
-        self.session.run_with_iobinding(binding, options)
-        found: list[Array] = binding.copy_outputs_to_cpu()
-        return found
 
 
 def load(folder: Path, data: Mapping[str, Any], where: Runtime) -> Model:

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 import serving_models
 
+from exportkit.backends import onnxruntime as runtime
 from exportkit.errors import StoreError
 from exportkit.serving import models
 from exportkit.serving.answers import RequestError
@@ -13,12 +14,17 @@ from exportkit.spec import Runtime
 INPUTS = {"a": np.arange(8, dtype=np.float32).reshape(2, 4), "b": np.int64([1, 2])}
 
 
-def test_bound_runs_give_what_plain_ones_give_for_read_only_and_unordered_arrays_too(tmp_path):
+def test_read_only_and_unordered_arrays_are_taken_by_plain_and_by_bound_runs(tmp_path):
     model = serving_models.load(serving_models.several(tmp_path))
+
+    def bound(inputs, outputs):
+        values = {name: runtime.to_value(array, model.types[name]) for name, array in inputs.items()}
+        return map(runtime.to_array, runtime.run_bound(model.session, values, outputs, "cpu"))
+
     frozen = {name: np.frombuffer(value.tobytes(), value.dtype).reshape(value.shape) for name, value in INPUTS.items()}
     turned = {**INPUTS, "a": np.asfortranarray(INPUTS["a"])}
     for inputs in (INPUTS, frozen, turned):
-        for run in (model.run, model.run_bound):
+        for run in (model.run, bound):
             following, twice = run(inputs, ("next", "sum"))
             np.testing.assert_array_equal(following, [2, 3])
             np.testing.assert_array_equal(twice, INPUTS["a"] * 2)
