@@ -56,7 +56,7 @@ def judge(golden: Verdict, against: Against, server: Host, runtime: Runtime, lim
         survey = holder.run("exportkit.reference:survey", limits=limits, stage="running forward", on_event=listen)
         survey = replace(survey, cases=(*survey.cases, *search.read(against.cases, survey.symbols)))
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
-        evidence = lane.submit(pipeline.reference, server, holder, survey, cases, limits, listen, {})
+        evidence = lane.submit(pipeline.reference, server, holder, survey, cases, runtime.device, limits, listen, {})
         pipeline.refuse_state(survey, evidence.result(), network)
         bench = Bench(server, holder, Path(scratch), limits, listen, runtime, None, None, evidence)
         changed = _signature(golden.network, network)

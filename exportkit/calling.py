@@ -1,10 +1,9 @@
 """Calls a torch artifact as eager is called: arrays in by name, the leaves of its result out as arrays."""
 
-import contextlib
 import importlib
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -72,7 +71,9 @@ class TorchSession:
         tensors = {spec.name: to_tensor(inputs[spec.name]).to(self.device) for spec in self.network.inputs}
         arguments = fill(self.network.input_tree, tensors)
         try:
-            with torch.no_grad(), tf32(on=self.tf32):
+            if self.device != "cpu":
+                allow_tf32(on=self.tf32)
+            with torch.no_grad():
                 result = self.function(*arguments["args"], **arguments["kwargs"])
         except Exception as error:
             raise translate(error) from error
@@ -109,15 +110,10 @@ def prepare(device: str, file: Path) -> dict[str, Any]:
     return {**facts, "gpu": torch.cuda.get_device_name(), "tf32": False}
 
 
-@contextlib.contextmanager
-def tf32(*, on: bool) -> Iterator[None]:
-    """Says whether CUDA may round float32 to TF32, 1e-3 off, where it multiplies and convolves; torch's defaults come back on leaving."""
-    kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept
+def allow_tf32(*, on: bool) -> None:
+    """Says whether CUDA may round float32 to TF32, 1e-3 off, where it multiplies and convolves."""
+    torch.backends.cuda.matmul.allow_tf32 = on
+    torch.backends.cudnn.allow_tf32 = on  # torch's default
 
 
 def _packages(file: Path) -> list[str]:

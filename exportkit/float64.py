@@ -5,6 +5,7 @@ plain parameter is widened as it is used: there is never a second copy of all we
 tables compute those in float32 all the same, and `finfo(x.dtype)` changes with the dtype.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -69,11 +70,19 @@ def record_choices(call: Callable[[], Any]) -> tuple[Any, Choices]:
 def compute(call: Callable[[], Any], choices: Choices | None = None) -> Outcome:
     """Runs `call` in float64; with `choices`, eager's own discrete outcomes are taken instead of the oracle's."""
     facade = _Facade(list(choices.log) if choices else None)
-    # oneDNN's recurrent kernels know no float64.
-    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), facade:
+    # oneDNN's recurrent kernels know no float64, and none of CUDA's attentions but the one that is written out.
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), _plain_attention(), facade:
         result = call()
     value = pytree.tree_map(lambda leaf: facade.wide(leaf) if isinstance(leaf, torch.Tensor) else leaf, result)
     return Outcome(value, facade.changed, facade.fallbacks, facade.lost)
+
+
+def _plain_attention() -> contextlib.AbstractContextManager[object]:
+    if not torch.cuda.is_initialized():
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class _Wide(torch.Tensor):
@@ -171,7 +180,7 @@ class _Facade(TorchDispatchMode):
         key = storage._cdata  # noqa: SLF001 - the only identity that all views of a storage share
         if written and key not in self._shadows:
             size = storage.nbytes() // tensor.element_size()
-            flat = torch.empty(0, dtype=tensor.dtype).set_(storage, 0, (size,), (1,)).detach()
+            flat = torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, 0, (size,), (1,)).detach()
             self._shadows[key] = (storage, flat.to(_WIDE[tensor.dtype]))
         if key in self._shadows:
             return self._shadows[key][1].as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())

@@ -31,11 +31,12 @@ class Live:
     """The loaded network: lives in the holder and its forks only.
 
     Attributes:
-        module: in eval mode, on the CPU.
+        module: in eval mode, on `device`.
         example: the tensors of the example by input name: contiguous, detached, no two of one storage.
         dynamic_shapes: as the user wrote them (torch.export's form), or {input: {axis: name}} from `--input`.
         narrow: True where forward computes in 16 bits somewhere, whatever it returns; the first runs tell.
         orders: True where forward orders values, and torch leaves open in which order equal ones come (ties.py).
+        device: where forward runs, "cpu" or "cuda"; the example and every case stay on the CPU, so that they are the same everywhere.
     """
 
     network: Network
@@ -47,6 +48,7 @@ class Live:
     accept: Mapping[str, Any] = field(default_factory=dict)
     narrow: bool = False
     orders: bool = False
+    device: str = "cpu"
 
     def arguments(self, inputs: Mapping[str, torch.Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Builds forward's arguments from tensors by input name."""
@@ -55,8 +57,22 @@ class Live:
 
     def call(self, inputs: Mapping[str, torch.Tensor]) -> Any:
         """Runs forward on copies of the inputs."""
-        args, kwargs = self.arguments({name: value.clone() for name, value in inputs.items()})
+        args, kwargs = self.arguments({name: value.to(self.device, copy=True) for name, value in inputs.items()})
         return self.module(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def moved(self, device: str) -> Iterator[None]:
+        """Runs forward on a device: the weights are moved there and back, and never held twice."""
+        if device == self.device:
+            yield
+            return
+        home, self.device = self.device, device
+        try:
+            self.module.to(device)
+            yield
+        finally:
+            self.device = home
+            self.module.to(home)
 
 
 def hold(target: str, inputs: tuple[str, ...] = (), weights: str | None = None, name: str | None = None) -> tuple[Loaded, Live]:

@@ -114,6 +114,7 @@ class Evidence:
     Attributes:
         trial: the cases that ran, their arrays in `{case}.safetensors` of the folder, and eager's own error.
         dropped: case -> why it is none.
+        device: where eager and its oracle ran, "cpu" or "cuda".
         weighed: the cases whose files hold perturbed runs: those that tell eager's own error.
         narrow: True where forward computes in 16 bits somewhere.
         ways: line that decides by a tensor's value -> how many different ways the cases took there.
@@ -125,6 +126,7 @@ class Evidence:
     weighed: tuple[str, ...]
     outputs: tuple[TensorSpec, ...]
     digest: str
+    device: str = "cpu"
     narrow: bool = False
     ways: Mapping[str, int] = field(default_factory=dict)
     one_sided: tuple[str, ...] = ()

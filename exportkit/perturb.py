@@ -66,4 +66,4 @@ def _flip(tensor: torch.Tensor, seed: int, bit: int) -> None:
         block = bits[start : start + _BLOCK]
         values = tensor.view(-1)[start : start + _BLOCK]
         movable = torch.isfinite(values) & (values.abs() > torch.finfo(values.dtype).tiny * 8)
-        block.bitwise_xor_(mask[: block.numel()] * movable)
+        block.bitwise_xor_(mask[: block.numel()].to(block.device) * movable)

@@ -115,7 +115,7 @@ def export(request: Request, server: Host, listen: Listener = lambda _: None, gi
         survey = replace(survey, cases=(*survey.cases, *search.read(request.cases, survey.symbols)))
         network = replace(loaded.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
         spent = {"survey": time.monotonic() - started}
-        evidence = lanes.submit(reference, server, holder, survey, work / "cases", limits, listen, spent)
+        evidence = lanes.submit(reference, server, holder, survey, work / "cases", runtime.device, limits, listen, spent)
         bench = Bench(server, holder, work, limits, listen, runtime, request.opset, request.target, evidence, spent, request.repro)
         # TorchScript is made beside .pt2 and ONNX, which share one torch.export.
         groups = [[one for one in request.formats if one == "torchscript"], [one for one in request.formats if one != "torchscript"]]
@@ -202,7 +202,7 @@ def _device(asked: str, server: Host, limits: Limits) -> str:
 
 
 def reference(
-    server: Host, holder: Host, survey: Survey, folder: Path, limits: Limits, listen: Listener, spent: dict[str, float]
+    server: Host, holder: Host, survey: Survey, folder: Path, device: str, limits: Limits, listen: Listener, spent: dict[str, float]
 ) -> Evidence:
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server.
 
@@ -213,7 +213,7 @@ def reference(
     limits = replace(limits, seconds=limits.seconds * 4)
 
     def build(*cases: Case) -> Evidence:
-        call = ("exportkit.reference:build", survey.symbols, cases, folder)
+        call = ("exportkit.reference:build", survey.symbols, cases, folder, device)
         return holder.run(*call, limits=limits, stage="computing references", on_event=listen)  # type: ignore[no-any-return]
 
     try:
@@ -242,7 +242,9 @@ def _with_sides(evidence: "Future[Evidence]", firsts: Sequence["Future[dict[str,
     if not cases:
         return proof
     survey = replace(survey, cases=(*survey.cases, *cases))
-    return reference(bench.server, bench.holder, survey, bench.work / "cases", bench.limits, bench.listen, bench.seconds)
+    return reference(
+        bench.server, bench.holder, survey, bench.work / "cases", bench.runtime.device, bench.limits, bench.listen, bench.seconds
+    )
 
 
 def _load_again(request: Request, server: Host, limits: Limits, network: Network) -> tuple[Finding, ...]:
@@ -290,6 +292,7 @@ def _publish(
     evidence = {
         "file": GOLDEN,
         "left_out": left_out,
+        "device": proof.device,
         "dropped": proof.dropped,
         "raising": proof.trial.raising,
         "accept": manifest.as_json(proof.trial.accept),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from exportkit import decisions, evidence, float64, gaps, golden, repeats, runs, sample, state, ties
+from exportkit import calling, decisions, evidence, float64, gaps, golden, repeats, runs, sample, state, ties
 from exportkit.decisions import Decisions
 from exportkit.dimensions import find_symbols
 from exportkit.errors import LoadError
@@ -22,7 +22,7 @@ from exportkit.messages import Evidence, Survey, Trial
 from exportkit.results import flatten, to_numpy
 from exportkit.runs import Arrays
 from exportkit.spec import Accept, Case, Finding, Symbol, TensorSpec
-from exportkit.worker import report
+from exportkit.worker import line_of, report
 
 _HALF_ULP_RUNS = 4
 _TWO_ULP_RUNS = 8
@@ -50,14 +50,41 @@ def survey(live: Live) -> Survey:
     return Survey(found.symbols, cases, tree, outputs, _digest(first), seconds, (*findings, *found.findings))
 
 
-def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path) -> Evidence:
+def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path, device: str = "cpu") -> Evidence:
     """Runs every case in eager, in float64 and perturbed, and writes the arrays.
 
     Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
+
+    Args:
+        device: where eager and its oracle run, "cpu" or "cuda"; a network that does not run there is run on the CPU.
     """
     torch.set_num_threads(1)
     live.narrow, live.orders = _computes_in_16_bits(live), _orders_values(live)
-    _, example = runs.outputs(live, live.example, seed=3)
+    with state.preserved(live.module):  # what it caches on the CPU is of no use elsewhere
+        _, example = runs.outputs(live, live.example, seed=3)
+    told = _refusal(live, device)
+    with live.moved("cpu" if told else device):
+        built = _build(live, symbols, cases, folder, example)
+    return replace(built, findings=(*told, *built.findings))
+
+
+def _refusal(live: Live, device: str) -> tuple[Finding, ...]:
+    """Says why eager does not run on a device; nothing where it does."""
+    if device == "cpu":
+        return ()
+    report(f"running forward on {device}")
+    calling.allow_tf32(on=False)
+    try:
+        with state.preserved(live.module), live.moved(device):
+            runs.outputs(live, live.example, seed=3)
+    except Exception as error:  # noqa: BLE001 - no GPU for this process, no memory on it, tensors that stay on the CPU, ...
+        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        text = f"eager does not run on {device} ({why}): artifacts are compared with eager on the CPU"
+        return (Finding("note", "eager-on-cpu", text, line_of(error)),)
+    return ()
+
+
+def _build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path, example: Arrays) -> Evidence:
     kept: list[Case] = []
     dropped: dict[str, str] = {}
     raising: dict[str, str] = {}
@@ -98,6 +125,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
         weighed,
         _signature(example, kept, samples, symbols),
         _digest(example),
+        live.device,
         live.narrow,
         decisions.ways(decided),
         decisions.one_sided(decided),

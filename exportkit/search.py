@@ -90,7 +90,7 @@ class Search:
         bench, limits, proof = self.bench, self.bench.limits, self.bench.evidence.result()
         folder = bench.work / "cases"
         try:
-            build = ("exportkit.reference:build", self.network.symbols, (case,), folder)
+            build = ("exportkit.reference:build", self.network.symbols, (case,), folder, bench.runtime.device)
             ran = bench.holder.run(*build, limits=limits, stage="computing references")
             if case.name not in ran.weighed:
                 return ""

@@ -36,6 +36,10 @@ Listener = Callable[[str], None]
 _START = 120.0  # seconds that a server may take until it forks: on a busy machine the import of torch takes long
 _GRACE = 1.0  # seconds between the traceback of a process that ran too long and its end
 _PR_SET_PDEATHSIG = 1
+_ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",  # torch.jit writes a set in its order: the same net must give the same bytes
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # else a file that asks whether there is a GPU takes it from all forks of its process
+}
 # Taken before any user code runs: a network file may replace what it finds in these modules.
 _dumps, _loads, _exit, _fork, _send, _killpg = pickle.dumps, pickle.loads, os._exit, os.fork, socket.socket.sendall, os.killpg
 _channel: socket.socket | None = None
@@ -71,6 +75,11 @@ def user_line() -> str:
     return diagnosis.innermost([(frame.filename, frame.lineno or 0) for frame in traceback.extract_stack()], _user_files)
 
 
+def line_of(error: BaseException) -> str:
+    """Returns "net.py:12", the innermost line of the user's code through which an exception came."""
+    return diagnosis.innermost([(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)], _user_files)
+
+
 def default_memory() -> int:
     """Returns nine tenths of the memory that the machine or its cgroup allows, in bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -101,7 +110,7 @@ class Host:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env={**os.environ, "PYTHONHASHSEED": "0"},  # torch.jit writes a set in its order: the same net must give the same bytes
+            env={**os.environ, **_ENVIRONMENT},
         )
         theirs.close()
         return cls(ours, process)

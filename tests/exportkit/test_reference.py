@@ -1,11 +1,15 @@
 """What counts as evidence: which draws of a case are taken, and which are drawn again."""
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from far_device import FAR, far_device
 from torch import nn
 
-from exportkit import load, reference
+from exportkit import golden, load, reference
 from exportkit.evidence import Sample
 from exportkit.spec import Case
 
@@ -53,3 +57,66 @@ def test_a_check_on_which_eager_raises_is_told(tmp_path):
     assert [finding.text for finding in evidence.findings] == [
         "check-0 of check_inputs proves only that an artifact refuses it, too: eager raises ValueError: three columns"
     ]
+
+
+class Attends(nn.Module):
+    """Layers, a buffer, something made on the input's device, a table kept for the next call, and equal values in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.register_buffer("scale", torch.full((8,), 1.5))
+        self.kept = {}
+
+    def forward(self, x):
+        rows = x.shape[0]
+        if rows not in self.kept:
+            self.kept[rows] = torch.arange(rows, dtype=x.dtype, device=x.device)[:, None]
+        h = torch.tanh(self.norm(self.inner(x))) * self.scale + self.kept[rows]
+        values, places = h.topk(3, -1)
+        return torch.nn.functional.softmax(values, -1), places
+
+
+def build(module, folder, device):
+    folder.mkdir()
+    torch.manual_seed(0)
+    network = load.hold_object(load.Given(module.eval(), torch.randn(4, 8)), None)[1]
+    cases = (Case("example", {}, "example", "inside", 0), *(Case(f"like-{n}", {}, "like", "inside", n) for n in range(2)))
+    told = reference.build(network, (), cases, folder, device)
+    readers = map(golden.Reader, sorted(folder.iterdir()))
+    return told, {key: one.read(key) for one in readers for key in one.names()}
+
+
+def test_eager_and_its_oracle_run_on_the_device_that_was_asked_for_and_on_the_same_cases(tmp_path):
+    torch.manual_seed(1)
+    module = Attends()
+    here, expected = build(copy.deepcopy(module), tmp_path / "here", "cpu")
+    with far_device():
+        there, found = build(module, tmp_path / "there", FAR)
+    assert (here.device, there.device, there.findings) == ("cpu", FAR, here.findings)
+    assert there.digest == here.digest  # of a run on the CPU, to compare with other copies of the network
+    assert expected.keys() == found.keys()  # a device that computes as the CPU does gives what the CPU gives
+    assert [key for key, value in expected.items() if not np.array_equal(value, found[key])] == []
+    assert all(one.device.type == "cpu" for one in [*module.parameters(), *module.buffers()])
+
+
+class StaysBehind(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(8, 8)
+        self.table = torch.ones(8)  # no buffer: no .to() moves it
+
+    def forward(self, x):
+        return self.inner(x) + self.table
+
+
+def test_a_network_that_eager_cannot_run_there_is_compared_with_the_cpu_and_the_line_is_told(tmp_path):
+    with far_device():
+        told, _ = build(StaysBehind(), tmp_path / "there", FAR)
+    (note,) = [one for one in told.findings if one.code == "eager-on-cpu"]
+    assert told.device == "cpu"
+    assert note.severity == "note"
+    assert "eager does not run on far (Expected all tensors to be on the same device" in note.text
+    line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "return self.inner(x) + self.table" in text)
+    assert note.where == f"test_reference.py:{line}"
