@@ -16,15 +16,35 @@ def write_scripted(captures: Captures, folder: Path, options: Options) -> Artifa
 
 
 def write_traced(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
-    module = captures.traced()
+    module = _following(captures.traced())
     refuse_other_beyond(captures, module)
     return captures.with_decisions(_save(module, captures.name, folder, "traced"))
 
 
 def write_simplified(captures: Captures, folder: Path, options: Options) -> Artifact:  # noqa: ARG001
-    module = captures.traced_export()
+    module = _following(captures.traced_export())
     refuse_other_beyond(captures, module)
     return _save(module, captures.name, folder, "simplified")
+
+
+def _following(module: Any) -> Any:
+    """Makes a trace ask its inputs for the device, where it wrote down the one that it saw: it would run nowhere else."""
+    for part in module.modules():
+        graph = part.graph
+        tensor = next((value for value in graph.inputs() if value.type().kind() == "TensorType"), None)
+        blocks, seen = [graph], []
+        while blocks and tensor:
+            for node in blocks.pop().nodes():
+                blocks += node.blocks()
+                if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType":
+                    seen.append(node.output())
+        if seen:
+            device = graph.create("prim::device", [tensor])
+            device.output().setType(torch._C.DeviceObjType.get())  # noqa: SLF001 - torch has no public name for it
+            graph.prependNode(device)
+            for constant in seen:
+                constant.replaceAllUsesWith(device.output())
+    return module
 
 
 def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:

@@ -43,7 +43,7 @@ def _run(func, args, kwargs):
     tensors = [one for one in pytree.tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
     far = [one for one in tensors if isinstance(one, _Far)]
     to = kwargs.get("device")
-    copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+    copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default, torch.ops.aten.index.Tensor)  # CUDA moves indices
     if far and not copies and any(one.dim() for one in tensors if not isinstance(one, _Far)):
         raise RuntimeError("Expected all tensors to be on the same device, but found at least two devices, far:0 and cpu!")
     result = func(*pytree.tree_map(_near, args), **{**pytree.tree_map(_near, kwargs), **({"device": "cpu"} if to else {})})

@@ -1,5 +1,6 @@
 """A .pt computes what the module computed before it was written."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -32,3 +33,17 @@ def test_words_that_torchscript_lacks_are_replaced():
     example = {"x": torch.tensor([1.0, 2.0]), "mask": torch.tensor([1, 3])}
     scripted = Captures(live(Selection(), example), example, (), ("output",)).scripted()
     assert scripted(**example).tolist() == [-1.0, 2.0]
+
+
+class Counts(nn.Module):
+    def forward(self, x):
+        return x * torch.arange(x.shape[0], device=x.device)[:, None] + torch.ones(x.shape, device=x.device)
+
+
+@pytest.mark.parametrize("write", [torchscript.write_traced, torchscript.write_simplified])
+def test_a_trace_runs_on_the_device_that_it_is_loaded_on(tmp_path, write):
+    example = {"x": torch.randn(3, 4)}
+    artifact = write(Captures(live(Counts(), example), example, (), ("output",)), tmp_path, Options())
+    loaded = torch.jit.load(tmp_path / artifact.files[0], map_location="meta")
+    assert torch.equal(torch.jit.load(tmp_path / artifact.files[0])(**example), Counts()(**example))
+    assert loaded(torch.zeros(3, 4, device="meta")).device.type == "meta"
