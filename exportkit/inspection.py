@@ -32,6 +32,7 @@ _SECONDS = 12.0  # for each of two steps; a file from elsewhere is answered with
 _ROOM = 640 << 20  # bytes that a small file may use
 _TIMES = 4  # so many times its own bytes may a large file use besides
 _BYTES_A_SECOND = 50 << 20  # a large file may take longer
+_CUDA_SECONDS, _CUDA_ROOM = 30.0, 16 << 30  # so much more where CUDA and cuDNN are loaded, and a GPU is started
 _LONGEST = 400  # characters of a reason
 _MOST_ONNX = 2**31 - 1  # bytes: protobuf's own limit
 
@@ -195,8 +196,10 @@ def _inspect(file: Path, server: Host, question: Question) -> Verdict | Inspecti
         done = "reads whole, and names nothing that would run while loading; it was not loaded, as loading runs code"
         return Inspection(file, kind, digest, size, (), (), done, screened.facts, time.monotonic() - started, "read")
     beside = sum((file.parent / name).stat().st_size for name in screened.facts["external"])
-    call = ("exportkit.trial:run_once", file.absolute(), screened, pipeline.settle(question.runtime, server, limits))
-    facts = _ask(server, *call, limits=_limits(size + beside, question.timeout), stage="loading and running it")
+    runtime = pipeline.settle(question.runtime, server, limits)
+    call = ("exportkit.trial:run_once", file.absolute(), screened, runtime)
+    limits = _limits(size + beside, question.timeout, runtime.device)
+    facts = _ask(server, *call, limits=limits, stage="loading and running it")
     done = "loads and runs in onnxruntime, on inputs drawn from its signature"
     found = {**screened.facts, **facts}
     return Inspection(file, kind, digest, size, screened.inputs, screened.outputs, done, found, time.monotonic() - started)
@@ -267,8 +270,9 @@ def _one_line(text: str) -> str:
     return plain if len(plain) <= _LONGEST else f"{plain[:_LONGEST]}..."
 
 
-def _limits(size: int, timeout: float | None) -> Limits:
-    return Limits(timeout or _SECONDS + size / _BYTES_A_SECOND, _ROOM + _TIMES * size)
+def _limits(size: int, timeout: float | None, device: str = "cpu") -> Limits:
+    seconds, room = (_SECONDS + _CUDA_SECONDS, _ROOM + _CUDA_ROOM) if device == "cuda" else (_SECONDS, _ROOM)
+    return Limits(timeout or seconds + size / _BYTES_A_SECOND, room + _TIMES * size)
 
 
 def _ask(server: Host, function: str, *args: Any, limits: Limits, stage: str) -> Any:
