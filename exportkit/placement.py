@@ -130,4 +130,5 @@ def _places(file: Path, source: str) -> tuple[dict[str, str], dict[str, str]]:
                 yield from inside(body, around)
 
     graph = ir.load(file).graph
-    return dict(inside(graph, "")), {str(node.name): graphs.origin(node, source).where for node in graph.all_nodes()}
+    lines = {str(node.name): graphs.origin(node, source).where for node in graph.all_nodes()}
+    return dict(inside(graph, "")), {name: line for name, line in lines.items() if not line.startswith("<")}  # no source of the user's

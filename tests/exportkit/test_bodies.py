@@ -15,7 +15,7 @@ HEAD = '<ir_version: 8, opset_import: ["": 18]>'
 def cheap(text, shaped=True):
     """Returns what a model gives, and gives when rewritten, as functions of its inputs; the nodes by kind, and the graph."""
     before = parse_model(text)
-    model = ir.from_proto(before)
+    model = ir.from_proto(parse_model(text))  # it shares its tensors with what it is made of
     bodies.make_cheap(model.graph, shaped=shaped)
     after = ir.to_proto(model)
     onnx.checker.check_model(after, full_check=True)
@@ -130,3 +130,55 @@ def test_weights_are_stored_where_they_are_read():
     x = floats(32)
     np.testing.assert_array_equal(after(x, np.array(True))[0], x + 3)
     np.testing.assert_array_equal(after(x, np.array(False))[0], -1 - x)
+
+
+def padding(name="step"):
+    """A loop that pads its carried row with zeros, as many as a size from outside says, and cuts them off again."""
+    return f"""{name} (float[b, w] held, float[b, w] row) => (float[b, w] next)
+        <int64[1] of_held, int64[2] form, bool more> {{
+            of_held = Shape <start: int = 0, end: int = 1> (held)
+            form = Concat <axis: int = 0> (of_held, extra)
+            more = Greater (count, none)
+            zeros = Expand (nothing, form)
+            wide = Concat <axis: int = 1> (held, zeros)
+            cut = Slice (wide, first, width, second)
+            next = If (more) <
+                then_branch = yes () => (float[b, w] a) {{ a = Add (cut, row) }},
+                else_branch = no () => (float[b, w] c) {{ c = Sub (cut, row) }}
+            >
+        }}"""
+
+
+def test_sizes_of_values_from_outside_are_computed_once():
+    text = f"""{HEAD}
+    pads (float[b, w] start, float[n, b, w] x, int64 count) => (float[b, w] one, float[b, w] two) <
+        int64[1] extra = {{2}}, int64 none = {{0}}, float nothing = {{0}}, int64[1] first = {{0}}, int64[1] second = {{1}}, int64[1] width
+    > {{
+        width = Shape <start: int = 1, end: int = 2> (start)
+        one = Scan <num_scan_inputs: int = 1, body: graph = {padding("here")}> (start, x)
+        two = Scan <num_scan_inputs: int = 1, body: graph = {padding("there")}> (one, x)
+    }}"""
+    before, after, kinds, graph = cheap(text)
+    assert {node.op_type for scan in kinds["Scan"] for node in scan.attributes["body"].as_graph()} == {"Expand", "Concat", "Slice", "If"}
+    assert [node.op_type for node in graph].count("Greater") == 2
+    for rows, width, steps, count in ((2, 3, 4, 1), (1, 5, 1, 0)):
+        inputs = (floats(rows, width), floats(steps, rows, width), np.array(count))
+        for got, expected in zip(after(*inputs), before(*inputs), strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_what_a_step_alone_knows_stays_in_its_body():
+    text = f"""{HEAD}
+    counts (float[n] x) => (int64 last, float[n] all) <int64 zero = {{0}}, int64 one = {{1}}> {{
+        last, all = Scan <num_scan_inputs: int = 1, body: graph = step (int64 at, float row) => (int64 next, float shown)
+            <int64 twice> {{
+                next = Add (at, one)
+                twice = Mul (next, next)
+                t = Cast <to: int = 1> (twice)
+                shown = Mul (t, row)
+            }}> (zero, x)
+    }}"""
+    before, after, kinds, _ = cheap(text)
+    assert len(kinds["Scan"][0].attributes["body"].as_graph()) == 4
+    for got, expected in zip(after(floats(5)), before(floats(5)), strict=True):
+        np.testing.assert_array_equal(got, expected)
