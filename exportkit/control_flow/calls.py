@@ -52,6 +52,7 @@ _LAYOUTS = ["strided", "sparse_coo"]
 _FORMATS = ["contiguous_format", "preserve_format", "channels_last", "channels_last_3d"]
 _LAST = {"alpha": "1"}  # by name beside a tensor, by place beside a number, which may be a tensor in generated source; and its default
 _FILLED = {"aten::full": 1, "aten::full_like": 1, "aten::new_full": 2}
+_NAMELESS = ("zeros", "ones", "full")  # torch 2.11 tries first the form that names axes, for which sizes become fixed numbers
 
 
 _OURS = re.compile(r"(rows|body|cell|leaves|then|else|constant)_\d+")  # functions and objects that the source defines
@@ -307,7 +308,8 @@ class Calls:
             written, by_name = self._argument(argument, name, text, first), by_name or argument.keyword or argument.name in _LAST
             if not (by_name and text in ("None", _LAST.get(argument.name))):
                 words.append(f"{argument.name}={written}" if by_name else written)
-        return f"aten.{node.operator}({', '.join(words)})"
+        form = ".default" if node.operator in _NAMELESS else ""
+        return f"aten.{node.operator}{form}({', '.join(words)})"
 
     def _argument(self, argument: Argument, name: str, text: str, first: str) -> str:
         if argument.kind in _CODES:
