@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from exportkit import cli, pipeline
+from exportkit import cli, inspection, pipeline
 from exportkit.worker import Host
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -33,18 +33,30 @@ def warm() -> Iterator[Host]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def exportkit_in(warm: Host) -> Callable[..., Done]:
-    """Runs `exportkit ...` in a folder; every command forks from one warm server."""
+def _forking(server: Host) -> Callable[..., Done]:
+    """Runs `exportkit ...` in a folder; every command forks from one server."""
 
     def run(folder: Path, *words: object) -> Done:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(cli.Host, "start", lambda *_: nullcontext(warm))
+            patch.setattr(cli.Host, "start", lambda *_: nullcontext(server))
             done = CliRunner().invoke(cli.app, list(map(str, words)), catch_exceptions=False)
         return Done(done.exit_code, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def exportkit_in(warm: Host) -> Callable[..., Done]:
+    """Runs `exportkit ...` in a folder, forked from the warm server."""
+    return _forking(warm)
+
+
+@pytest.fixture(scope="session")
+def exportkit_light_in() -> Iterator[Callable[..., Done]]:
+    """Runs `exportkit check FILE` in a folder: its server holds no torch, which built for CUDA takes more than a small file may use."""
+    with Host.start((*inspection.RUNNING, *inspection.READING)) as server:
+        yield _forking(server)
 
 
 @pytest.fixture

@@ -23,6 +23,11 @@ def exported(tmp_path_factory, exportkit_in):
     return folder / "artifacts" / "centered_net"
 
 
+@pytest.fixture
+def exportkit(tmp_path, exportkit_light_in):
+    return lambda *words: exportkit_light_in(tmp_path, *words)
+
+
 def test_a_good_file_passes_and_claims_no_parity(exportkit, tmp_path):
     done = exportkit("check", good_onnx.write(good_onnx.GOOD["opset_20"], tmp_path))
     assert done.returncode == 0, done.stderr
