@@ -1,4 +1,4 @@
-"""torch.export without guards on sizes that nobody asked for (torch 2.13): a loop of no step, or of one, is a loop like any other."""
+"""torch.export (2.11 to 2.13) without guards on sizes that nobody asked for: a loop of no step, or of one, is a loop like any other."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 from torch.fx.experimental import _config
-from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
+from torch.fx.experimental.symbolic_shapes import guard_or_false, has_free_unbacked_symbols
 
 
 @contextlib.contextmanager
@@ -23,12 +23,14 @@ def guardless() -> Iterator[None]:
       of loops on the way.
     - Operands of `cond` that decompositions turn into numbers (the width of an LSTM) go into its branches: torch names operands.
     - `cond` finds no row length in a stride of `Max(1, s + Min(2, s) - 2)`, that of a contiguous tensor whose size may be 0.
+    - torch 2.11 does not know the size of `x[:2]` where that of x may be smaller, nor whether it is 0, as `logsumexp` asks.
     """
     scan = importlib.import_module("torch._higher_order_ops.scan")  # the package holds a function of that name
     order = importlib.import_module("torch._inductor.ir")
     cond = importlib.import_module("torch._higher_order_ops.cond")
     naming = importlib.import_module("torch._export.utils")
     modes = importlib.import_module("torch._export.passes.replace_set_grad_with_hop_pass")
+    fakes = importlib.import_module("torch._subclasses.fake_impls")
 
     with (
         _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
@@ -37,6 +39,7 @@ def guardless() -> Iterator[None]:
         mock.patch.object(naming, "_name_hoo_subgraph_placeholders", functools.partial(_named, naming._name_hoo_subgraph_placeholders)),  # noqa: SLF001
         mock.patch.object(modes, "replace_set_grad_with_hop_pass", _without_gradient_modes),
         mock.patch.object(cond, "_merge_output", functools.partial(_merged, cond._merge_output)),  # noqa: SLF001 - what `cond` calls
+        mock.patch.object(fakes, "_compute_slice_index", functools.partial(_within, fakes._compute_slice_index)),  # noqa: SLF001
     ):
         yield
 
@@ -97,6 +100,16 @@ def _is_same(x: Any, y: Any) -> bool:
     if not isinstance(x, torch.SymInt) or not isinstance(y, torch.SymInt):
         return x is y or (type(x) is type(y) and bool(x == y))
     return x.node.expr == y.node.expr and not has_free_unbacked_symbols(x)
+
+
+def _within(own: Any, size: Any, index: Any) -> Any:
+    """Computes a bound of a slice as torch 2.13 does: cut to a size that may be smaller."""
+    bound = own(size, index)
+    if bound is None and guard_or_false(index >= 0):
+        return torch.sym_min(index, size)
+    if bound is None and guard_or_false(index < 0):
+        return torch.sym_max(index + size, 0)
+    return bound
 
 
 def _contiguous_order(strides: Sequence[Any], *_: Any, **__: Any) -> list[int]:
