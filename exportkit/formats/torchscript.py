@@ -30,6 +30,8 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 def _following(module: Any) -> Any:
     """Makes a trace ask its inputs for the device, where it wrote down the one that it saw: it would run nowhere else."""
     for part in module.modules():
+        if not part._c._has_method("forward"):  # noqa: SLF001 - one that was never called holds weights alone; torch has no public way
+            continue
         graph = part.graph
         tensor = next((value for value in graph.inputs() if value.type().kind() == "TensorType"), None)
         blocks, seen = [graph], []
@@ -40,7 +42,7 @@ def _following(module: Any) -> Any:
                     seen.append(node.output())
         if seen:
             device = graph.create("prim::device", [tensor])
-            device.output().setType(torch._C.DeviceObjType.get())  # noqa: SLF001 - torch has no public name for it
+            device.output().setType(torch._C.DeviceObjType.get())  # noqa: SLF001
             graph.prependNode(device)
             for constant in seen:
                 constant.replaceAllUsesWith(device.output())

@@ -16,6 +16,7 @@ import pytest
 HERE = Path(__file__).parent
 PROVIDER = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
 _SYMBOL = re.compile(r"U ((?:__cuda|cu)\w+)(?:@(\S+))?")
+_NO_OTHER = "import onnxruntime\nonnxruntime.preload_dlls = lambda: None  # a torch with CUDA brings the real one\n"
 _HANDLES = re.compile(r"^(?:cublas|cudnn)\w*Create\w*$")  # they give a handle out
 
 
@@ -71,7 +72,9 @@ def hollow_cuda(tmp_path_factory):
 
     def run(code, cwd):
         environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(HERE)}
-        done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", _NO_OTHER + code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
