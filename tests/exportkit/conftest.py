@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "devices"))
 
 from hollow_cuda import hollow_cuda  # noqa: F401 - a fixture
 

@@ -7,6 +7,9 @@ from exportkit import pipeline
 from exportkit.worker import Host
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "devices"))
+
+from hollow_cuda import hollow_cuda  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")
