@@ -204,7 +204,7 @@ def prepare(name: str, module: nn.Module, example: tuple[Tensor, ...], work: Pat
     _, live = load.hold_object(load.Given(module.requires_grad_(requires_grad=False), example), name)
     (work / "cases").mkdir(parents=True)
     network, trial = (plain_cases if hasattr(module, "loops") else proven_cases)(live, work / "cases")
-    made = make.make(live, [("onnx", 0, work / "onnx")], network, None, None, None)["onnx"].made
+    made = make.make(live, [("onnx", 0, work / "onnx")], network, None, None, Runtime())["onnx"].made
     if isinstance(made, ExportKitError):
         raise made
     scene = Scene(work / "onnx", made, network, trial, Runtime(), work)

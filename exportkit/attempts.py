@@ -119,7 +119,7 @@ class Bench:
             return ()
         network = replace(failed.network, outputs=proof.outputs)
         scene = Scene(failed.folder, artifact, network, proof.trial, self.runtime, failed.folder / "blame")
-        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.runtime.ort_library)
+        call = ("exportkit.intermediates:hold", network, artifact.strategy, self.opset, self.target, self.runtime)
         stage = f"exporting {artifact.files[0]} again"
         return blame.explain(
             scene,
@@ -141,7 +141,7 @@ class Bench:
                     network,
                     self.opset,
                     self.target,
-                    self.runtime.ort_library,
+                    self.runtime,
                     limits=self.limits,
                     stage=f"exporting {names}",
                     on_event=self.listen,
@@ -256,7 +256,7 @@ def why(reports: Sequence[Report]) -> str:
     for report in reports:
         for finding in report.findings:
             if finding.severity == "error":
-                return finding.text
+                return f"{finding.where}: {finding.text}" if finding.where else finding.text
         for one in report.measurements:
             if not one.passed:
                 return f"{one.output} on {one.case}: {one.metric} is {one.value:.3g}, the limit is {one.limit:g}"

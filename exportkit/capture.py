@@ -24,7 +24,7 @@ from exportkit.errors import ExportError
 from exportkit.find import with_forward
 from exportkit.load import Live
 from exportkit.results import flatten, is_plain, plain, tensors
-from exportkit.spec import Artifact, Symbol, TensorSpec
+from exportkit.spec import Artifact, Runtime, Symbol, TensorSpec
 
 _PATH = re.compile(r'File "([^"]+)"')
 
@@ -37,13 +37,13 @@ class Options:
         opset: the ONNX opset; None for the exporter's own.
         translations: torch operator -> a function that writes it in ONNX.
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
-        ort_library: the file of the user's own onnxruntime operators.
+        runtime: where the artifact will run.
     """
 
     opset: int | None = None
     translations: Mapping[Any, Any] = field(default_factory=dict)
     target: str | None = None
-    ort_library: str | None = None
+    runtime: Runtime = Runtime()
 
 
 class Captures:

@@ -23,7 +23,7 @@ from exportkit.calling import to_tensor
 from exportkit.formats.onnx import INNER, decomposed
 from exportkit.load import Live
 from exportkit.results import to_numpy
-from exportkit.spec import Network
+from exportkit.spec import Network, Runtime
 from exportkit.worker import report
 
 Arrays = dict[str, NDArray[Any]]
@@ -47,7 +47,7 @@ class Program:
 
 
 def hold(
-    live: Live, network: Network, strategy: str, opset: int | None, target: str | None, ort_library: str | None
+    live: Live, network: Network, strategy: str, opset: int | None, target: str | None, runtime: Runtime
 ) -> tuple[tuple[str, ...], Program]:
     """Makes the program again that a strategy converts, and holds it; also returns the names of its nodes.
 
@@ -55,7 +55,7 @@ def hold(
         ExportError: the network is not exported again.
     """
     report("exporting once more")
-    captures, options = make.prepare(live, network, opset, target, ort_library)
+    captures, options = make.prepare(live, network, opset, target, runtime)
     with torch.no_grad():
         program = decomposed(captures, strategy, options)
     given = [spec.arg.name for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]

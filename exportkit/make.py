@@ -13,7 +13,7 @@ from exportkit.control_flow.select import has_control_flow
 from exportkit.errors import ExportError, ExportKitError
 from exportkit.load import Live
 from exportkit.messages import Result
-from exportkit.spec import Case, Network
+from exportkit.spec import Case, Network, Runtime
 from exportkit.worker import report
 
 _LIFTED = """\
@@ -29,7 +29,7 @@ def strategies(name: str) -> tuple[str, ...]:
 
 
 def make(
-    live: Live, attempts: Sequence[tuple[str, int, Path]], network: Network, opset: int | None, target: str | None, ort_library: str | None
+    live: Live, attempts: Sequence[tuple[str, int, Path]], network: Network, opset: int | None, target: str | None, runtime: Runtime
 ) -> dict[str, Result]:
     """Makes each attempt's artifact; one that fails leaves its error in the artifact's place.
 
@@ -38,8 +38,9 @@ def make(
         network: with the dimensions that shall vary as its symbols.
         opset: the ONNX opset to write, None for the exporter's own.
         target: "onnxruntime==1.20", the oldest runtime that must load the file.
+        runtime: where the artifact will run.
     """
-    captures, options = prepare(live, network, opset, target, ort_library)
+    captures, options = prepare(live, network, opset, target, runtime)
     branching = has_control_flow(live.module)
     made: dict[str, Result] = {}
     for name, place, folder in attempts:
@@ -69,12 +70,12 @@ def keep_lifted(live: Live, file: Path) -> None:
     file.write_text(f"{_LIFTED}\n\n\n" + "\n\n".join(parts))
 
 
-def prepare(live: Live, network: Network, opset: int | None, target: str | None, ort_library: str | None) -> tuple[Captures, Options]:
+def prepare(live: Live, network: Network, opset: int | None, target: str | None, runtime: Runtime) -> tuple[Captures, Options]:
     """Readies the captures of a network: at the same sizes and on the same values whenever it is asked."""
     torch.set_num_threads(1)
     live.network = network
     captures = Captures(live, _capture_inputs(live, network), network.symbols, tuple(spec.name for spec in network.outputs))
-    return captures, Options(opset, live.onnx_translations, target, ort_library)
+    return captures, Options(opset, live.onnx_translations, target, runtime)
 
 
 def _capture_inputs(live: Live, network: Network) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 import onnx_ir
 import torch
 from onnxscript import opset18
+from onnxscript.function_libs.torch_lib.ops.nn import aten_pad
 
 aten = torch.ops.aten
 op: Any = opset18  # its types know no lists of values
@@ -13,13 +14,44 @@ op: Any = opset18  # its types know no lists of values
 _DTYPES = {"FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16, "FLOAT": torch.float32, "DOUBLE": torch.float64}
 
 
-def table() -> dict[Any, Callable[..., Any]]:
-    """Maps each operator to a function of its arguments as ONNX values."""
+def table(device: str = "cpu") -> dict[Any, Callable[..., Any]]:
+    """Maps each operator to a function of its arguments as ONNX values.
+
+    Args:
+        device: where the artifact will run, "cpu" or "cuda".
+    """
     return {
+        **({aten.pad.default: _pad} if device == "cuda" else {}),
         aten.rnn_tanh.input: _recurrence("Tanh"),
         aten.rnn_relu.input: _recurrence("Relu"),
         aten.logsumexp.default: _logsumexp,
     }
+
+
+def _pad(x: Any, pad: Sequence[Any], mode: str = "constant", value: float | None = None) -> Any:
+    """Joins integers to what is added: onnxruntime's CUDA provider (1.31) pads floats and booleans alone, and leaves others to the CPU.
+
+    A size that is known at run time only must not be negative.
+    """
+    rank = x.shape.rank()
+    sizes = [*pad, *[0] * (2 * rank - len(pad))]  # of the last axis first
+    cuts = any(isinstance(one, int) and one < 0 for one in sizes)
+    if x.dtype.is_floating_point() or x.dtype == onnx_ir.DataType.BOOL or mode != "constant" or cuts:
+        return aten_pad(x, pad, mode, value)
+    added = op.Constant(value=onnx_ir.tensor(int(value or 0), x.dtype))
+    for axis in range(rank):
+        ends = sizes[2 * (rank - 1 - axis) : 2 * (rank - axis)]
+        before, after = ([] if size == 0 and isinstance(size, int) else [_filled(x, axis, size, added)] for size in ends)
+        if before or after:
+            x = op.Concat(*before, x, *after, axis=axis)
+    return x
+
+
+def _filled(x: Any, axis: int, size: Any, value: Any) -> Any:
+    """Makes a tensor of one value, of the shape of another but for one axis."""
+    count = op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, op.Constant(value_ints=[-1]))
+    shape = [op.Shape(x, end=axis), count, op.Shape(x, start=axis + 1)]
+    return op.Expand(value, op.Concat(*shape, axis=0))
 
 
 def _recurrence(activation: str) -> Callable[..., Any]:

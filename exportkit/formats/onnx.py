@@ -95,7 +95,7 @@ def _translate(program: Any, options: Options) -> Any:
             program,
             dynamo=True,
             opset_version=options.opset,
-            custom_translation_table={**translations.table(), **options.translations},
+            custom_translation_table={**translations.table(options.runtime.device), **options.translations},
             optimize=True,
             verbose=False,
         )
@@ -183,7 +183,7 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     runtimes.refuse_target(options.target, opset, version)
     operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph.all_nodes())
     foreign = _foreign(model)
-    if foreign and not options.ort_library:
+    if foreign and not options.runtime.ort_library:
         raise ExportError(
             f"onnxruntime has no operator {foreign[0]}",
             todo="Write it in ONNX with onnx_translations in the network file, or load its library with --ort-library FILE.",
@@ -192,7 +192,7 @@ def _finish(model: onnx_ir.Model, captures: Captures, folder: Path, options: Opt
     facts: dict[str, Any] = {"opset": opset, "ir_version": version, "oldest_onnxruntime": runtimes.oldest(opset, version)}
     facts["operators"] = dict(sorted(operators.items()))
     if foreign:
-        facts["ort_library"] = Path(str(options.ort_library)).name
+        facts["ort_library"] = Path(str(options.runtime.ort_library)).name
     inputs, outputs = _signature(folder / files[0])
     return Artifact("onnx", files, strategy, inputs, outputs, facts)
 

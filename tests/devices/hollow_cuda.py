@@ -3,6 +3,7 @@
 A session opens, says where it puts each node and why, copies values to and fro, and captures graphs; only the numbers are wrong.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,10 +14,22 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-HERE = Path(__file__).parent
+HOLLOW = Path(__file__).parent / "hollow"
 PROVIDER = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
 _SYMBOL = re.compile(r"U ((?:__cuda|cu)\w+)(?:@(\S+))?")
-_NO_OTHER = "import onnxruntime\nonnxruntime.preload_dlls = lambda: None  # a torch with CUDA brings the real one\n"
+_PLACE = """
+import json
+from pathlib import Path
+import onnx
+from exportkit.backends.onnxruntime import OnnxRuntime
+from exportkit.spec import Artifact, Network, Source, TensorSpec
+
+graph = onnx.load({name!r}, load_external_data=False).graph
+sides = [tuple(TensorSpec(one.name, "float32", ()) for one in side) for side in (graph.input, graph.output)]
+network = Network("net", sides[0], {{}}, Source("net.py", "model", "", ""), outputs=sides[1])
+session = OnnxRuntime().load(Path(), Artifact("onnx", ({name!r},), "plain"), network, "cuda")
+print(json.dumps(session.facts))
+"""
 _HANDLES = re.compile(r"^(?:cublas|cudnn)\w*Create\w*$")  # they give a handle out
 
 
@@ -40,7 +53,7 @@ def build(folder):
     for needed in ("libcurand.so.10", "libcufft.so.12"):
         wanted.setdefault(needed, [])
     for library, names in wanted.items():
-        text = (HERE / "hollow_cuda.c").read_text() if library.startswith("libcudart") else ""
+        text = (HOLLOW / "cuda.c").read_text() if library.startswith("libcudart") else ""
         known = set(re.findall(r"(\w+)\(", text))
         lines = [_stub(name) for name in names if name not in known]
         source = folder / f"{library}.c"
@@ -64,18 +77,22 @@ def _stub(name):
 
 @pytest.fixture(scope="session")
 def hollow_cuda(tmp_path_factory):
-    """Runs a piece of Python in a process that has the hollow CUDA, and returns what it prints."""
+    """Runs a piece of Python in a process that has the hollow CUDA, and those that it starts have it, too; returns what it prints."""
     if why := missing():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("hollow_cuda")
     build(folder)
 
-    def run(code, cwd):
-        environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(HERE)}
-        done = subprocess.run(
-            [sys.executable, "-c", _NO_OTHER + code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    def run(code, cwd, status=0):
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": str(HOLLOW)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def placed_on_cuda(hollow_cuda):
+    """Loads an .onnx on the hollow CUDA, and returns the facts of the session: where its nodes would run, and why."""
+    return lambda file: json.loads(hollow_cuda(_PLACE.format(name=file.name), file.parent))

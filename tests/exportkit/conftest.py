@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "devices"))
 
-from hollow_cuda import hollow_cuda  # noqa: F401 - a fixture
+from hollow_cuda import hollow_cuda, placed_on_cuda  # noqa: F401 - fixtures
 
 from exportkit import cli, inspection
 from exportkit.worker import Host

@@ -1,6 +1,5 @@
 """Which nodes CUDA runs, which the CPU, and why: told by onnxruntime's own CUDA provider, on a machine without a GPU."""
 
-import json
 import os
 
 import onnx
@@ -9,18 +8,6 @@ from onnx import TensorProto, helper
 
 from exportkit import placement
 
-LOAD = """
-import json
-from pathlib import Path
-from exportkit.backends.onnxruntime import OnnxRuntime
-from exportkit.spec import Artifact, Network, Source, TensorSpec
-
-model = __import__("onnx").load("net.onnx")
-sides = [tuple(TensorSpec(one.name, "float32", ()) for one in side) for side in (model.graph.input, model.graph.output)]
-network = Network("net", sides[0], {}, Source("net.py", "model", "", ""), outputs=sides[1])
-session = OnnxRuntime().load(Path(), Artifact("onnx", ("net.onnx",), "plain"), network, "cuda")
-print(json.dumps(session.facts))
-"""
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 TRACE = 'File "net.py", line 12, in forward\n    return torch.linalg.det(x)'
 
@@ -38,9 +25,9 @@ def det(source, result):
     return made
 
 
-def test_an_operator_without_a_kernel_is_told_with_the_users_line_and_fails_unless_it_is_allowed(tmp_path, hollow_cuda):
+def test_an_operator_without_a_kernel_is_told_with_the_users_line_and_fails_unless_it_is_allowed(tmp_path, placed_on_cuda):
     save(tmp_path, [helper.make_node("Relu", ["x"], ["h"], name="node_h"), det("h", "y")])
-    facts = json.loads(hollow_cuda(LOAD, tmp_path))
+    facts = placed_on_cuda(tmp_path / "net.onnx")
     assert facts["placement"] == {"CUDAExecutionProvider": {"Relu": 1}, "CPUExecutionProvider": {"Det": 1}}
     assert facts["on_cpu"] == [{"node": "node_y", "operator": "Det", "why": "no CUDA kernel", "loop": "", "where": "net.py:12"}]
     (found,) = placement.findings(facts, allowed=False)
@@ -54,7 +41,7 @@ def test_an_operator_without_a_kernel_is_told_with_the_users_line_and_fails_unle
     assert "--allow" not in found.text
 
 
-def test_what_stands_in_a_loop_is_told_as_such(tmp_path, hollow_cuda):
+def test_what_stands_in_a_loop_is_told_as_such(tmp_path, placed_on_cuda):
     one, many = (helper.make_tensor(name, kind, [], [value]) for name, kind, value in (("yes", BOOL, True), ("count", I64, 3)))
     body = helper.make_graph(
         [
@@ -67,7 +54,7 @@ def test_what_stands_in_a_loop_is_told_as_such(tmp_path, hollow_cuda):
         [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in (("on", BOOL, []), ("more", F, [2, 2]))],
     )
     save(tmp_path, [helper.make_node("Loop", ["count", "yes", "x"], ["y"], body=body, name="node_loop")], [one, many])
-    facts = json.loads(hollow_cuda(LOAD, tmp_path))
+    facts = placed_on_cuda(tmp_path / "net.onnx")
     assert facts["placement"]["CUDAExecutionProvider"]["Loop"] == 1
     on_cpu, copied = placement.findings(facts, allowed=False)
     assert "the GPU waits for it at every step of node_loop" in on_cpu.text
@@ -75,7 +62,7 @@ def test_what_stands_in_a_loop_is_told_as_such(tmp_path, hollow_cuda):
     assert copied.text == "2 values are copied between GPU and host at every step of node_loop, and the GPU waits"
 
 
-def test_sizes_that_the_host_computes_are_recorded_and_no_fault(tmp_path, hollow_cuda):
+def test_sizes_that_the_host_computes_are_recorded_and_no_fault(tmp_path, placed_on_cuda):
     zero, minus = (helper.make_tensor(name, I64, [1], [value]) for name, value in (("zero", 0), ("minus", -1)))
     nodes = [
         helper.make_node("Shape", ["x"], ["s"], name="node_s"),
@@ -84,7 +71,7 @@ def test_sizes_that_the_host_computes_are_recorded_and_no_fault(tmp_path, hollow
         helper.make_node("Reshape", ["x", "form"], ["y"], name="node_y"),
     ]
     save(tmp_path, nodes, [zero, minus])
-    facts = json.loads(hollow_cuda(LOAD, tmp_path))
+    facts = placed_on_cuda(tmp_path / "net.onnx")
     assert {one["operator"]: one["why"] for one in facts["on_cpu"]} == dict.fromkeys(("Gather", "Concat"), "cheaper on the CPU")
     assert not list(placement.findings(facts, allowed=False))
 

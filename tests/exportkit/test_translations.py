@@ -77,3 +77,36 @@ def test_logsumexp_keeps_infinities_and_extremes(dtype, tmp_path):
     empty = session.run(None, {name: np.zeros((2, 0, 3), x.numpy().dtype)})[0]
     np.testing.assert_array_equal(empty, np.full((2, 3), -np.inf))
     assert "ReduceLogSumExp" not in {node.op_type for node in made.model.graph.all_nodes()}
+
+
+class Pads(nn.Module):
+    def forward(self, x):
+        pad, large = nn.functional.pad, 1 << 60
+        wide = pad(x, (0, 2, 3, 1), value=large if x.dtype == torch.int64 else 7)
+        return pad(x, (1, 0)), wide, pad(x, (0, 0, 0, 0, 1, 1)), pad(x, (x.shape[1], 0)), pad(x, (-1, 2))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool, torch.float32])
+def test_padding_for_cuda_gives_what_eager_gives_and_cuda_runs_it(dtype, tmp_path, hollow_cuda):
+    shapes = (dict.fromkeys(range(3), Dim.DYNAMIC),)
+    example = torch.randint(0, 2, (4, 3, 5)).to(dtype)
+    table = translations.table("cuda")
+    made = torch.onnx.export(Pads().eval(), (example,), dynamic_shapes=shapes, custom_translation_table=table, verbose=False)
+    made.save(tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for x in (example, torch.randint(0, 2, (2, 6, 7)).to(dtype), torch.zeros((1, 1, 2), dtype=dtype)):
+        for got, expected in zip(session.run(None, {session.get_inputs()[0].name: x.numpy()}), Pads()(x), strict=True):
+            np.testing.assert_array_equal(got, expected.numpy())
+    told = hollow_cuda(
+        "import onnxruntime\n"
+        "options = onnxruntime.SessionOptions()\n"
+        "options.log_severity_level = 4\n"
+        "options.add_session_config_entry('session.record_ep_graph_assignment_info', '1')\n"
+        "session = onnxruntime.InferenceSession('net.onnx', options, providers=['CUDAExecutionProvider', 'CPUExecutionProvider'])\n"
+        "for part in session.get_provider_graph_assignment_info():\n"
+        "    print(*(f'{part.ep_name}:{node.op_type}' for node in part.get_nodes()))",
+        tmp_path,
+    )
+    integers = not dtype.is_floating_point and dtype != torch.bool
+    assert told.count("CPUExecutionProvider:Pad") == (1 if integers else 0), "the one that cuts off stays"

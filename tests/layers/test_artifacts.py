@@ -1,6 +1,6 @@
 """Every layer as TorchScript, .pt2 and ONNX: exported from one size, run at others, with ragged masks (make test-layers)."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from contract import flat
 from subjects import SUBJECTS
 
-from exportkit import pipeline
+from exportkit import load, make, pipeline, placement, reference
+from exportkit.spec import Runtime
 
 NETWORK = """
 import sys
@@ -31,24 +32,13 @@ def subjects():
         yield pytest.param(one, id=one.name, marks=[] if one.name in QUICK else [pytest.mark.layers])
 
 
-# What onnxruntime's CUDA provider cannot run whole, and why.
-LEFT_TO_THE_CPU: dict[str, str] = {}
-PLACED = """
-import json
-from pathlib import Path
-from exportkit import judge, manifest, placement, store
-from exportkit.spec import Runtime
-
-data = store.read_manifest(Path())
-network, artifact = manifest.read_network(data["network"]), manifest.read_artifact(data["formats"]["onnx"]["artifact"])
-facts = judge.load(Path(), artifact, network, "onnxruntime", Runtime("cuda")).facts
-print(json.dumps([one.text for one in placement.findings(facts, allowed=False)]))
-"""
+# What onnxruntime's CUDA provider runs on the CPU: it pads no integers. Made for CUDA, these layers join them.
+PAD_INTEGERS = {"ctc_loss", "edit_distance", "linear_chain_crf"}
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("subject", list(subjects()))
-def test_artifacts_equal_eager_at_sizes_never_seen_and_cuda_would_run_every_node(subject, server, tmp_path, hollow_cuda):
+def test_artifacts_equal_eager_at_sizes_never_seen_and_cuda_would_run_every_node(subject, server, tmp_path, placed_on_cuda):
     net = tmp_path / "net.py"
     net.write_text(NETWORK.format(folder=str(Path(__file__).parent), name=subject.name))
     verdict = pipeline.export(pipeline.Request(f"{net}:model.{subject.method}", str(tmp_path), subject.name), server)
@@ -59,8 +49,10 @@ def test_artifacts_equal_eager_at_sizes_never_seen_and_cuda_would_run_every_node
              if any(isinstance(one.shape[axis], int) for axis in axes)]  # fmt: skip
     assert fixed == []
     program, script = torch.export.load(folder / f"{subject.name}.pt2").module(), torch.jit.load(folder / f"{subject.name}.pt")
-    told = json.loads(hollow_cuda(PLACED, folder))
-    assert [one for one in told if LEFT_TO_THE_CPU.get(subject.name, "none") not in one] == []
+    found = placement.findings(placed_on_cuda(folder / f"{subject.name}.onnx"), allowed=False)
+    assert {one.text.partition(" (")[0].rpartition(" ")[2] for one in found if one.code == "on-cpu"} == (
+        {"Pad"} if subject.name in PAD_INTEGERS else set()
+    )
     for seed, sizes in enumerate((*subject.sizes, *subject.sizes[1:])):
         inputs = subject.inputs(sizes, seed)
         expected = subject.call(layer, inputs)
@@ -68,3 +60,18 @@ def test_artifacts_equal_eager_at_sizes_never_seen_and_cuda_would_run_every_node
         for got in (session.run(None, feeds), flat(program(*inputs)), flat(script(*inputs))):
             for one, other in zip(got, expected, strict=True):
                 np.testing.assert_allclose(np.asarray(one), other.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.layers
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(PAD_INTEGERS))
+def test_what_is_made_for_cuda_runs_there_whole(name, tmp_path, placed_on_cuda):
+    net = tmp_path / "net.py"
+    net.write_text(NETWORK.format(folder=str(Path(__file__).parent), name=name))
+    _, live = load.hold(str(net))
+    survey = reference.survey(live)
+    network = replace(live.network, symbols=survey.symbols, outputs=survey.outputs, output_tree=survey.output_tree)
+    lifted = make.strategies("onnx").index("lifted")
+    made = make.make(live, [("onnx", lifted, tmp_path / "made")], network, None, None, Runtime("cuda"))["onnx"].made
+    facts = placed_on_cuda(tmp_path / "made" / made.files[0])
+    assert [one.text for one in placement.findings(facts, allowed=False)] == []
