@@ -139,8 +139,9 @@ class OnnxRuntime:
         counts = placement.counts(session)
         facts = {"providers": session.get_providers(), "placement": counts, "versions": {"onnxruntime": onnxruntime.__version__}}
         if device == "cuda":
-            _confirm(session, counts, told)
+            _confirm(session, told)
             facts |= {"tf32": False, **placement.explain(session, told, file, network.source.file)}
+            _refuse_none(counts, facts)
         if large:
             facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
         if device == "cpu":
@@ -294,15 +295,21 @@ def _match(what: str, graph: list[str], network: list[str]) -> None:
             raise RunError(f"the graph lacks the network's {what} {name}; it has {', '.join(graph) or 'none'}")
 
 
-def _confirm(session: Any, counts: Mapping[str, Mapping[str, int]], told: Sequence[str]) -> None:
+def _confirm(session: Any, told: Sequence[str]) -> None:
     """Makes sure that CUDA is what runs: onnxruntime goes on without it, with a notice only."""
     ran = ", ".join(session.get_providers())
     if placement.CUDA not in session.get_providers():
         why = next((line.strip() for line in told if line.startswith("Failed to load")), "")
         what = f"the device cuda was asked for, but onnxruntime would run this on {ran}"
         raise RunError(f"{what} ({why})" if why else what, todo="Install CUDA and cuDNN for this onnxruntime, or check on the CPU.")
-    if counts and placement.CUDA not in counts:
-        raise RunError("the device cuda was asked for, but onnxruntime placed every node on the CPU", todo="Check this network on the CPU.")
+
+
+def _refuse_none(counts: Mapping[str, Mapping[str, int]], facts: Mapping[str, Any]) -> None:
+    """Refuses a model of which CUDA runs no node, whatever is allowed."""
+    found = next(placement.findings(facts, allowed=True), None)
+    if placement.CUDA not in counts and found:
+        what = f"the device cuda was asked for, but onnxruntime placed every node on the CPU: {found.text}"
+        raise RunError(what, where=found.where, todo="Check this network on the CPU.")
 
 
 def to_value(array: Array, kind: str) -> Any:

@@ -76,6 +76,24 @@ def test_sizes_that_the_host_computes_are_recorded_and_no_fault(tmp_path, placed
     assert not list(placement.findings(facts, allowed=False))
 
 
+def test_a_model_of_which_cuda_runs_no_node_is_refused_at_the_users_line(tmp_path, hollow_cuda):
+    save(tmp_path, [det("x", "y")])
+    code = (
+        "from pathlib import Path\n"
+        "from exportkit.backends.onnxruntime import OnnxRuntime\n"
+        "from exportkit.errors import RunError\n"
+        "from exportkit.spec import Artifact, Network, Source, TensorSpec\n"
+        "x, y = (TensorSpec(name, 'float32', ()) for name in 'xy')\n"
+        "network = Network('net', (x,), {}, Source('net.py', '', '', ''), outputs=(y,))\n"
+        "try:\n"
+        "    OnnxRuntime().load(Path(), Artifact('onnx', ('net.onnx',), 'plain'), network, 'cuda')\n"
+        "except RunError as error:\n"
+        "    print(error.where, error.what)\n"
+    )
+    told = hollow_cuda(code, tmp_path)
+    assert told.startswith("net.py:12 the device cuda was asked for, but onnxruntime placed every node on the CPU: Det (node_y) runs")
+
+
 def test_a_reason_that_the_log_does_not_give_is_no_pardon():
     facts = {"on_cpu": [{"node": "a", "operator": "Gelu", "why": "", "loop": "", "where": ""}]}
     (found,) = placement.findings(facts, allowed=False)
