@@ -79,9 +79,11 @@ def placed(verdict: Report, runtime: Runtime) -> Report:
     return replace(verdict, findings=(*verdict.findings, *found))
 
 
-def judge_golden(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any]) -> tuple[Report, ...]:
+def judge_golden(
+    folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any], other_ways: bool = True
+) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
-    return judge_all(folder, artifact, network, runtime, golden_trial(folder, data), probing=False)
+    return judge_all(folder, artifact, network, runtime, golden_trial(folder, data), probing=False, other_ways=other_ways)
 
 
 def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:

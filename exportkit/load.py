@@ -240,7 +240,13 @@ def _settle(model: nn.Module, label: str, findings: list[Finding]) -> nn.Module:
             f"{label} has weights on the meta device: they hold no values", todo="Load them in the file, or with --weights FILE."
         )
     if devices:
-        model = model.cpu()
+        try:
+            model = model.cpu()
+        except RuntimeError as error:  # CUDA that the caller has started is of no use in a fork of it
+            raise LoadError(
+                f"{label} is on {', '.join(devices)}, and does not move: {str(error).strip().splitlines()[0]}",
+                todo='Pass it as model.cpu(), its inputs too; provider="cuda" proves on the GPU all the same.',
+            ) from error
         findings.append(Finding("note", "moved-to-cpu", f"{label} was on {', '.join(devices)}; it is exported from the CPU"))
     if isinstance(model, torch.jit.ScriptModule):
         findings.append(Finding("note", "script-module", f"{label} is already a ScriptModule"))

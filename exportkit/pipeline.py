@@ -206,8 +206,22 @@ def reference(
 ) -> Evidence:
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server.
 
-    A case that was drawn, and on which an operator crashes, says nothing of the artifacts: it is left out, and told.
+    A case that was drawn, and on which an operator crashes, says nothing of the artifacts: it is left out, and told. Where eager fails on
+    a GPU (an index out of range ends all that a process does there), it runs on the CPU.
     """
+    if device != "cpu":
+        try:
+            return _reference(server, holder, survey, folder, device, limits, listen, spent)
+        except (RunError, ExportError) as error:
+            ran = _reference(server, holder, survey, folder, "cpu", limits, listen, spent)
+            text = f"eager does not run on {device} ({error.what}): artifacts are compared with eager on the CPU"
+            return replace(ran, findings=(Finding("note", "eager-on-cpu", text, error.where), *ran.findings))
+    return _reference(server, holder, survey, folder, device, limits, listen, spent)
+
+
+def _reference(
+    server: Host, holder: Host, survey: Survey, folder: Path, device: str, limits: Limits, listen: Listener, spent: dict[str, float]
+) -> Evidence:
     started = time.monotonic()
     # Some twenty eager runs of each case, a few of them in float64, share this step: it may take longer than one forward.
     limits = replace(limits, seconds=limits.seconds * 4)

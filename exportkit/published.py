@@ -36,6 +36,7 @@ def check(
     *,
     trusted: bool = False,
     only: str = "",
+    other_ways: bool = True,
 ) -> Verdict:
     """Checks an artifact folder: the digests of its files, then each artifact against the golden cases.
 
@@ -44,13 +45,16 @@ def check(
     Args:
         repro: a folder for the node that makes ONNX fail; None for none.
         only: the format whose artifact is judged; "" for all.
+        other_ways: measure, too, how else deployments run the artifacts (ways.py).
         trusted: the manifest's digest is known from elsewhere: files are loaded without being read for code that loading would run.
 
     Raises:
         StoreError: a file is missing, extra or changed.
         RunError: the device or the library of custom operators is not here.
     """
-    return store.steady(folder, lambda: _check(folder, server, runtime, limits, listen, repro, trusted=trusted, only=only))
+    return store.steady(
+        folder, lambda: _check(folder, server, runtime, limits, listen, repro, trusted=trusted, only=only, other_ways=other_ways)
+    )
 
 
 def _check(
@@ -63,6 +67,7 @@ def _check(
     *,
     trusted: bool,
     only: str,
+    other_ways: bool,
 ) -> Verdict:
     started = time.monotonic()
     data = store.verify(folder)
@@ -73,12 +78,13 @@ def _check(
     made = []
     for artifact in artifacts:
         begun = time.monotonic()
-        call = ("exportkit.judge:judge_golden", folder, artifact, network, runtime, data["evidence"])
+        judged = (folder, artifact, network, runtime, data["evidence"])
         try:
             if artifact.format in SCREENS and not trusted:
                 server.run(SCREENS[artifact.format], folder / artifact.files[0], limits=limits, stage=f"reading {artifact.files[0]}")
+            call = ("exportkit.judge:judge_golden", *judged, other_ways)
             reports = server.run(*call, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen)
-            if artifact.rows and (told := server.run("exportkit.rows:disproved", *call[1:], limits=limits, stage="mixing rows")):
+            if artifact.rows and (told := server.run("exportkit.rows:disproved", *judged, limits=limits, stage="mixing rows")):
                 reports = (replace(reports[0], findings=(*reports[0].findings, _touching(artifact, told))), *reports[1:])
         except (RunError, RejectedError) as error:
             reports = (Report(network.name, artifact, artifact.format, runtime.device, findings=(_fault(artifact, error),)),)

@@ -60,12 +60,18 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     """
     torch.set_num_threads(1)
     live.narrow, live.orders = _computes_in_16_bits(live), _orders_values(live)
-    with state.preserved(live.module):  # what it caches on the CPU is of no use elsewhere
+    with state.preserved(live.module):  # what it keeps on the CPU for later calls is of no use elsewhere
         _, example = runs.outputs(live, live.example, seed=3)
-    told = _refusal(live, device)
-    with live.moved("cpu" if told else device):
-        built = _build(live, symbols, cases, folder, example)
-    return replace(built, findings=(*told, *built.findings))
+    refused = _refusal(live, device)
+    outcomes: dict[str, _Ran | _Refused] = {}
+    # An index out of range ends all that a process does on CUDA: what may hold one runs on the CPU.
+    for place, domain in (("cpu" if refused else device, "inside"), ("cpu", "outside")):
+        with state.preserved(live.module), live.moved(place):
+            for case in [one for one in cases if one.domain == domain]:
+                report(f"computing references, case {len(outcomes) + 1} of {len(cases)}")
+                outcomes[case.name] = _run_case(live, symbols, case, example)
+    built = _evidence(live, symbols, [(case, outcomes[case.name]) for case in cases], folder, example)
+    return replace(built, device="cpu" if refused else device, findings=(*refused, *built.findings))
 
 
 def _refusal(live: Live, device: str) -> tuple[Finding, ...]:
@@ -84,33 +90,39 @@ def _refusal(live: Live, device: str) -> tuple[Finding, ...]:
     return ()
 
 
-def _build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], folder: Path, example: Arrays) -> Evidence:
+def _evidence(
+    live: Live, symbols: tuple[Symbol, ...], outcomes: "Sequence[tuple[Case, _Ran | _Refused]]", folder: Path, example: Arrays
+) -> Evidence:
+    """Writes the arrays of all cases, and says what they prove."""
     kept: list[Case] = []
     dropped: dict[str, str] = {}
     raising: dict[str, str] = {}
     samples: dict[str, list[Sample]] = {name: [] for name in example}
     substitutes: dict[str, None] = {}
     decided: list[Decisions] = []
-    for number, case in enumerate(cases):
-        report(f"computing references, case {number + 1} of {len(cases)}")
-        outcome = _run_case(live, symbols, case, example)
+    for case, outcome in outcomes:
         if isinstance(outcome, _Refused):
             (raising if outcome.raises and not case.drawn else dropped)[case.name] = outcome.reason
             if not outcome.raises or case.drawn:
                 continue
-            outcome = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
-        golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in outcome.arrays.items()})
-        kept.append(outcome.case)
-        decided += [outcome.decisions] if case.domain == "inside" else []
-        substitutes |= dict.fromkeys([outcome.substitute] if outcome.substitute else [])
-        for name, one in outcome.samples.items():
+            ran = _Ran(case, {f"input/{name}": to_numpy(value) for name, value in outcome.inputs.items()}, {})
+        else:
+            ran = outcome
+        golden.write(folder / f"{case.name}.safetensors", {f"{case.name}/{key}": value for key, value in ran.arrays.items()})
+        kept.append(ran.case)
+        decided += [ran.decisions] if case.domain == "inside" else []
+        substitutes |= dict.fromkeys([ran.substitute] if ran.substitute else [])
+        for name, one in ran.samples.items():
             samples[name].append(one)
     weighed = tuple(case.name for case in kept if any(one.case == case.name for one in next(iter(samples.values()))))
     trial = Trial(folder, tuple(kept), {}, raising, len(dropped), _accepted(live, list(example)))
     findings = (
         *(Finding("warning", "no-oracle", text) for text in substitutes),
         *_unmoved(live, folder, kept),
-        *(Finding("warning", "another-form", f"at {told} eager {_ANOTHER_FORM}") for told in _sizes_of(cases, dropped)),
+        *(
+            Finding("warning", "another-form", f"at {told} eager {_ANOTHER_FORM}")
+            for told in _sizes_of([case for case, _ in outcomes], dropped)
+        ),
         *(
             Finding(
                 "note", "check-raises", f"{case.name} of check_inputs proves only that an artifact refuses it, too: {raising[case.name]}"
@@ -125,11 +137,10 @@ def _build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fol
         weighed,
         _signature(example, kept, samples, symbols),
         _digest(example),
-        live.device,
-        live.narrow,
-        decisions.ways(decided),
-        decisions.one_sided(decided),
-        findings,
+        narrow=live.narrow,
+        ways=decisions.ways(decided),
+        one_sided=decisions.one_sided(decided),
+        findings=findings,
     )
 
 

@@ -32,7 +32,8 @@ def measure(verdict: Report, ways: Mapping[str, Callable[[], Session]], judge: C
 def _words(name: str, told: Report) -> Iterator[Finding]:
     result = _result(told)
     if name == TF32:
-        yield Finding("note", "tf32", f"proven without TF32; with it, as {told.backend} runs by default on CUDA, {result}")
+        default = "onnxruntime's default" if told.backend == "onnxruntime" else "torch's in cuDNN's convolutions and recurrent layers"
+        yield Finding("note", "tf32", f"proven without TF32; with it, {default} on CUDA, {result}")
     elif told.outcome == "failed":
         yield Finding("warning", "cuda-graph", f"as a CUDA graph it computes something else: {result}")
     else:

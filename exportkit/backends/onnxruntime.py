@@ -276,13 +276,14 @@ def _captured(session: Any, network: Network) -> GraphSession:
     def place(one: Any) -> Any:
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(one.shape, types[one.name], "cuda")
 
-    feeds = {one.name: place(one) for one in session.get_inputs()}
-    results = {one.name: place(one) for one in session.get_outputs()}
-    binding = session.io_binding()
-    for name, value in feeds.items():
-        binding.bind_ortvalue_input(name, value)
-    for name, value in results.items():
-        binding.bind_ortvalue_output(name, value)
+    with translated():
+        feeds = {one.name: place(one) for one in session.get_inputs()}
+        results = {one.name: place(one) for one in session.get_outputs()}
+        binding = session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in results.items():
+            binding.bind_ortvalue_output(name, value)
     return GraphSession(session, network, feeds, [results[spec.name] for spec in network.outputs], binding, {})
 
 

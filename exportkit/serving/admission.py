@@ -26,7 +26,7 @@ def admit(folder: Path, checker: Host, options: Options) -> Model:
 
 
 def _checked(folder: Path, checker: Host, runtime: Runtime, limits: Limits) -> Model:
-    verdict = published.check(folder, checker, runtime, limits, only="onnx")
+    verdict = published.check(folder, checker, runtime, limits, only="onnx", other_ways=False)
     if verdict.exit_code:
         raise RejectedError(f"does not pass the check: {_why(verdict)}", where=str(folder), todo=f"exportkit check {folder} says more.")
     return models.load(folder.absolute(), store.read_manifest(folder), runtime)

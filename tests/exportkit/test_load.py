@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from far_device import FAR, far_device
+from torch import nn
 
 from exportkit import load
 from exportkit.errors import LoadError
@@ -141,3 +143,16 @@ example_inputs = torch.ones(2, 4)
     assert [type(part).__name__ for part in live.module.modules()] == ["Sequential", "Sequential", "Linear", "Linear"]
     assert live.module[1]._compiled_call_impl is None
     assert "compiled by torch" in loaded.findings[0].text
+
+
+class Stuck(nn.Linear):
+    def cpu(self):
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. Use spawn.")
+
+
+def test_an_object_on_a_gpu_that_a_fork_cannot_read_is_told_to_move():
+    with far_device():
+        model = Stuck(2, 2).to(FAR)
+        with pytest.raises(LoadError, match="is on far, and does not move: Cannot re-initialize CUDA") as told:
+            load.hold_object(load.Given(model, torch.ones(1, 2)), None)
+    assert "model.cpu()" in told.value.todo

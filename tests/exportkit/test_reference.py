@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -120,3 +121,22 @@ def test_a_network_that_eager_cannot_run_there_is_compared_with_the_cpu_and_the_
     assert "eager does not run on far (Expected all tensors to be on the same device" in note.text
     line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "return self.inner(x) + self.table" in text)
     assert note.where == f"test_reference.py:{line}"
+
+
+class Watches(nn.Module):
+    seen: ClassVar = []
+
+    def forward(self, x):
+        Watches.seen.append((float(x.abs().sum()) == 0, x.device.type))
+        return x * 2
+
+
+def test_what_lies_outside_the_domain_runs_on_the_cpu_as_an_index_out_of_range_would_end_all_on_cuda(tmp_path):
+    network = load.hold_object(load.Given(Watches().eval(), torch.ones(2, 3)), None)[1]
+    cases = (Case("example", {}, "example", "inside", 0), Case("zeros", {}, "zeros", "outside", 1), Case("like", {}, "like", "inside", 2))
+    Watches.seen.clear()
+    with far_device():
+        told = reference.build(network, (), cases, tmp_path, FAR)
+    assert [case.name for case in told.trial.cases] == ["example", "zeros", "like"]
+    assert {device for zeros, device in Watches.seen if zeros} == {"cpu"}
+    assert FAR in {device for zeros, device in Watches.seen if not zeros}

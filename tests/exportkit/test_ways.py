@@ -31,8 +31,7 @@ def test_numbers_with_tf32_stand_beside_the_verdict_and_do_not_change_it():
     (note,) = verdict.findings
     assert note.severity == "note"
     assert note.text == (
-        "proven without TF32; with it, as onnxruntime runs by default on CUDA, "
-        "y is outside of them: rms error / eager's is 412, the limit is 3"
+        "proven without TF32; with it, onnxruntime's default on CUDA, y is outside of them: rms error / eager's is 412, the limit is 3"
     )
     assert "all outputs are within the limits" in measured(tf32=report(1.5)).findings[0].text
 
