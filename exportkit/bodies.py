@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 _SMALL = 16  # elements of a weight of which each body gets a copy
-# Operators of sizes, none of which stops, whatever the numbers are; and what is asked of sizes.
+# Operators of sizes, and what is asked of sizes. Of fixed shapes none stops, whatever the numbers are: a loop of no step may run them.
 _OF_SIZES = {"Shape", "Reshape", "Unsqueeze", "Squeeze", "Concat", "Cast", "Add", "Sub", "Mul", "Greater", "Less", "Equal", "Not", "And"}
 
 
@@ -66,7 +66,8 @@ def _is_small(node: ir.Node) -> bool:
     value = node.outputs[0]
     if value.dtype not in (ir.DataType.INT64, ir.DataType.BOOL) or value.shape is None or value.is_graph_output():
         return False
-    return value.shape.rank() < 2  # noqa: PLR2004 - a number, or a row of them
+    known = node.op_type == "Shape" or all(one is None or (one.shape is not None and one.shape.is_static()) for one in node.inputs)
+    return known and value.shape.rank() < 2  # noqa: PLR2004 - a number, or a row of them
 
 
 def _is_of(body: ir.Graph, value: ir.Value) -> bool:

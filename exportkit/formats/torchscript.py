@@ -38,7 +38,7 @@ def _following(module: Any) -> Any:
         while blocks and tensor:
             for node in blocks.pop().nodes():
                 blocks += node.blocks()
-                if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType":
+                if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType" and node.s("value") == "cpu":
                     seen.append(node.output())
         if seen:
             device = graph.create("prim::device", [tensor])
