@@ -149,6 +149,10 @@ def evidence(formats: Sequence[Summary]) -> Iterator[str]:
     worst = f"is that of the worst output ({', '.join(outputs)}):" if outputs else "is"
     if told:
         yield f"  Error {worst} a multiple of eager PyTorch's own rounding error, and the most allowed."
+    for verdict in (verdict for one in formats for verdict in one["verdicts"]):
+        if verdict["device"] == "cuda" and (placement := verdict["facts"].get("placement")):
+            counts = {provider.removesuffix("ExecutionProvider"): sum(nodes.values()) for provider, nodes in placement.items()}
+            yield f"  Nodes in {verdict['backend']}: {', '.join(f'{number} on {name}' for name, number in sorted(counts.items())[::-1])}."
 
 
 def cases(cases: Mapping[str, int]) -> str:

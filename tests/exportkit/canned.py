@@ -7,6 +7,7 @@ def verdict(backend, outcome="passed", **changes):
     told = {
         "backend": backend,
         "device": "cpu",
+        "facts": {},
         "against": "",
         "outcome": outcome,
         "cases": {"inside": 9, "outside": 5, "dropped": 2, "sizes": 4},

@@ -169,6 +169,12 @@ def test_the_device_is_told_where_it_is_not_the_cpu(summary):
     assert re.search(r"onnxruntime +passed .*\n +on cuda", TEXT.render(summary))
 
 
+def test_on_cuda_the_nodes_on_either_side_are_counted(summary):
+    summary["formats"][2]["verdicts"][0] |= {"device": "cuda", "facts": {"placement": {
+        "CPUExecutionProvider": {"Gather": 2}, "CUDAExecutionProvider": {"MatMul": 3, "Relu": 4}}}}  # fmt: skip
+    assert "Nodes in onnxruntime: 7 on CUDA, 2 on CPU." in TEXT.render(summary)
+
+
 def test_colour_is_written_only_when_asked_for_and_changes_no_word(summary):
     plain, coloured = TEXT.render(summary), TEXT.render(summary, colour=True)
     assert "\x1b" not in plain
