@@ -47,9 +47,9 @@ class Exported:
         holder = live(module, example)
         (work / "cases").mkdir(parents=True)
         network, trial = self.cases(holder, work / "cases")
-        self.artifact = make.make(holder, [("onnx", 0, work / "good")], network, None, None, None)["onnx"].made
+        self.artifact = make.make(holder, [("onnx", 0, work / "good")], network, None, None, Runtime())["onnx"].made
         self.scene = Scene(work / "good", self.artifact, network, trial, Runtime(), work / "scratch")
-        self.program = intermediates.hold(holder, network, "exported", None, None, None)[1]
+        self.program = intermediates.hold(holder, network, "exported", None, None, Runtime())[1]
         self.work = work
 
     def cases(self, holder, folder):
