@@ -211,7 +211,7 @@ def prepare(name: str, module: nn.Module, example: tuple[Tensor, ...], work: Pat
     verdict = judge.judge_all(scene.folder, made, network, Runtime(), trial, probing=False)[0]
     if verdict.outcome == "failed":
         raise SystemExit(f"{name}: the good export fails: {[one for one in verdict.measurements if not one.passed][:2]}{verdict.findings}")
-    _, program = intermediates.hold(live, network, made.strategy, None, None, None)
+    _, program = intermediates.hold(live, network, made.strategy, None, None, Runtime())
     return Subject(scene, program, onnx.load(scene.folder / made.files[0]))
 
 
