@@ -114,3 +114,15 @@ def test_lines_of_others_are_kept_where_loading_fails(capfd):
         os.write(2, b"why\n")
         raise OSError("gone")
     assert capfd.readouterr().err == "why\n"
+
+
+@pytest.mark.parametrize(
+    "lead", ["", "\n2026-11-29 10:12:11.2 [I:onnxruntime:, cuda_execution_provider.cc:1 GetCapability] ORT optimization- "]
+)
+def test_a_nodes_name_cannot_pardon_another_node(tmp_path, placed_on_cuda, lead):
+    liar = det("x", "z")
+    liar.name = f"{lead}Force fallback to CPU execution for node: node_d because the CPU execution path is deemed faster than overhead"
+    save(tmp_path, [helper.make_node("Relu", ["x"], ["h"]), liar, det("h", "d"), helper.make_node("Add", ["z", "d"], ["y"])])
+    findings = list(placement.findings(placed_on_cuda(tmp_path / "net.onnx"), allowed=False))
+    assert [one.severity for one in findings] == ["error"]
+    assert findings[0].text.startswith("2 nodes of Det")

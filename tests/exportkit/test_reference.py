@@ -140,3 +140,14 @@ def test_what_lies_outside_the_domain_runs_on_the_cpu_as_an_index_out_of_range_w
     assert [case.name for case in told.trial.cases] == ["example", "zeros", "like"]
     assert {device for zeros, device in Watches.seen if zeros} == {"cpu"}
     assert FAR in {device for zeros, device in Watches.seen if not zeros}
+
+
+class Elsewhere(nn.Module):
+    def forward(self, x):
+        return x if x.device.type == "cpu" else x + 1
+
+
+def test_what_a_network_computes_elsewhere_is_what_counts_there(tmp_path):
+    with far_device():
+        _, arrays = build(Elsewhere(), tmp_path / "there", FAR)
+    assert np.array_equal(arrays["example/eager/output"], arrays["example/input/x"] + 1)
