@@ -257,6 +257,8 @@ def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: boo
         if device == "cuda":
             onnxruntime.preload_dlls()
             options.log_severity_level = placement.INFO
+            # Weights by themselves: the arena that they would share with values grows to powers of two, up to twice their size.
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
             log = stack.enter_context(placement.logged())
         session = onnxruntime.InferenceSession(str(file), options, providers=_providers(device, **changed), disabled_optimizers=left_out)
     return session, [*notice.getvalue().splitlines(), *log]
