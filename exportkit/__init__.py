@@ -74,7 +74,7 @@ def export(  # noqa: PLR0913 - one argument an option
         formats: of "torchscript", "pt2", "onnx".
         inputs: for a file: example inputs such as "x: float32[batch, 64]".
         weights: for a file: weights to load strictly.
-        provider: where ONNX runs: "cpu", "cuda" or "auto".
+        provider: where artifacts run, and eager with them: "cpu", "cuda" or "auto".
         opset: the ONNX opset; None for the exporter's own.
         target: "onnxruntime==1.20": refuse what that runtime cannot load.
         ort_library: the library of the network's own onnxruntime operators.

@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Provider = Annotated[str, typer.Option(help="Where ONNX runs: cpu, cuda, or auto (cuda where a device exists).")]
+Provider = Annotated[str, typer.Option(help="Where artifacts run, and eager with them: cpu, cuda, or auto (cuda where a device exists).")]
 Library = Annotated[str | None, typer.Option(help="The library of the network's own onnxruntime operators.")]
 CpuNodes = Annotated[bool, typer.Option("--allow-cpu-nodes", help="On CUDA, tell of nodes that it has no kernel for, and pass.")]
 Timeout = Annotated[float, typer.Option(help="Wall seconds that one step of the network, an exporter or a runtime may take.")]

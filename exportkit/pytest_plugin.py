@@ -31,7 +31,7 @@ _MARK = "exportkit"
 _OPTIONS = {
     "networks": ("linelist", "PATTERN", "Network files to prove as tests; a pattern below the root folder."),
     "formats": ("args", "FORMATS", f"Which formats, comma-separated; default: {','.join(FORMATS)}."),
-    "providers": ("args", "NAMES", "Where ONNX runs, comma-separated: cpu, cuda, auto; default: cpu."),
+    "providers": ("args", "NAMES", "Where artifacts run, comma-separated: cpu, cuda, auto; default: cpu."),
 }
 
 _FLAGS = {
