@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import onnx_ir
 import torch
 from onnxscript import opset18
-from onnxscript.function_libs.torch_lib.ops.nn import aten_pad
+from onnxscript.function_libs.torch_lib.ops.nn import aten_col2im, aten_pad
 
 aten = torch.ops.aten
 op: Any = opset18  # its types know no lists of values
@@ -21,7 +22,7 @@ def table(device: str = "cpu") -> dict[Any, Callable[..., Any]]:
         device: where the artifact will run, "cpu" or "cuda".
     """
     return {
-        **({aten.pad.default: _pad} if device == "cuda" else {}),
+        **({aten.pad.default: _pad, aten.col2im.default: _fold} if device == "cuda" else {}),
         aten.rnn_tanh.input: _recurrence("Tanh"),
         aten.rnn_relu.input: _recurrence("Relu"),
         aten.logsumexp.default: _logsumexp,
@@ -52,6 +53,32 @@ def _filled(x: Any, axis: int, size: Any, value: Any) -> Any:
     count = op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, op.Constant(value_ints=[-1]))
     shape = [op.Shape(x, end=axis), count, op.Shape(x, start=axis + 1)]
     return op.Expand(value, op.Concat(*shape, axis=0))
+
+
+def _fold(
+    x: Any, size: Sequence[Any], kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> Any:
+    """Folds patches by a transposed convolution that puts each element in its place: onnxruntime's CUDA provider (1.31) has no Col2Im.
+
+    x: (N, C x kernel elements, patches) to (N, C, *size).
+    """
+    if not all(isinstance(one, int) for one in (*size, x.shape[1])) or not x.dtype.is_floating_point():
+        return aten_col2im(x, size, kernel, dilation, padding, stride)
+    free = [s + 2 * p - d * (k - 1) - 1 for s, k, d, p in zip(size, kernel, dilation, padding, strict=True)]
+    taps = kernel[0] * kernel[1]
+    channels, patches = x.shape[1] // taps, [one // step + 1 for one, step in zip(free, stride, strict=True)]
+    places = np.tile(np.eye(taps, dtype=np.float32).reshape(taps, 1, *kernel), (channels, 1, 1, 1))
+    weight = op.Constant(value=onnx_ir.tensor(places.astype(x.dtype.numpy())))
+    return op.ConvTranspose(
+        op.Reshape(x, op.Constant(value_ints=[0, x.shape[1], *patches])),
+        weight,
+        None,
+        dilations=list(dilation),
+        group=channels,
+        output_padding=[one % step for one, step in zip(free, stride, strict=True)],
+        pads=[*padding, *padding],
+        strides=list(stride),
+    )
 
 
 def _recurrence(activation: str) -> Callable[..., Any]:

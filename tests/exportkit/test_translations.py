@@ -110,3 +110,27 @@ def test_padding_for_cuda_gives_what_eager_gives_and_cuda_runs_it(dtype, tmp_pat
     )
     integers = not dtype.is_floating_point and dtype != torch.bool
     assert told.count("CPUExecutionProvider:Pad") == (1 if integers else 0), "the one that cuts off stays"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output_size": (4, 5), "kernel_size": (2, 3)},
+        {"output_size": (9, 8), "kernel_size": 3, "stride": (2, 3), "padding": (1, 0), "dilation": (1, 2)},
+        {"output_size": 7, "kernel_size": 2, "stride": 2, "padding": 1},
+    ],
+)
+def test_folding_for_cuda_gives_what_eager_gives_and_cuda_runs_it(options, tmp_path, placed_on_cuda):
+    fold = nn.Fold(**options)
+    unfold = nn.Unfold(**{name: value for name, value in options.items() if name != "output_size"})
+    size = options["output_size"]
+    image = torch.randn(2, 3, *((size, size) if isinstance(size, int) else size))
+    example = unfold(image)
+    options = {"dynamic_shapes": ({0: Dim.DYNAMIC},), "custom_translation_table": translations.table("cuda"), "verbose": False}
+    torch.onnx.export(fold, (example,), **options).save(tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    for x in (example, torch.randn(5, *example.shape[1:])):
+        (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        np.testing.assert_allclose(got, fold(x).numpy(), rtol=1e-6, atol=1e-6)
+    assert not placed_on_cuda(tmp_path / "net.onnx")["on_cpu"]

@@ -49,6 +49,16 @@ class Net(nn.Module):
 
 model, example_inputs = Net(), torch.randn(2, 8, 12)
 """,
+    "determinant": """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def forward(self, x):
+        return torch.linalg.det(torch.tanh(x).reshape(-1, 2, 2))
+
+model, example_inputs = Net(), torch.randn(3, 4)
+""",
     "behind": """
 import torch
 from torch import nn
@@ -105,7 +115,7 @@ def test_cuda_is_where_it_ran(exportkit, provider):
     assert set(verdict["facts"]["placement"]) == {"CUDAExecutionProvider"}
 
 
-@pytest.mark.parametrize("name", ["loop", "fixed", "half", "counts"])
+@pytest.mark.parametrize("name", ["loop", "fixed", "half", "counts", "fold"])
 def test_every_format_is_proven_against_eager_on_the_same_gpu_and_again_where_it_is_served(on_cuda, exportkit, name, tmp_path):
     summary = on_cuda(name)
     assert [form["outcome"].partition(" ")[0] for form in summary["formats"]] == ["passed"] * 3
@@ -124,9 +134,9 @@ def test_a_cuda_graph_computes_the_same_where_shapes_are_fixed(on_cuda):
 
 
 def test_an_operator_without_a_kernel_names_the_line_and_can_be_allowed(on_cuda):
-    findings = on_cuda("fold", "--format", "onnx", code=1)["formats"][0]["verdicts"][0]["findings"]
-    assert ("on-cpu", "fold.py:11") in [(one["code"], one["where"]) for one in findings]
-    assert on_cuda("fold", "--format", "onnx", "--allow-cpu-nodes")["outcome"] == "passed with warnings"
+    findings = on_cuda("determinant", "--format", "onnx", code=1)["formats"][0]["verdicts"][0]["findings"]
+    assert ("on-cpu", "determinant.py:7") in [(one["code"], one["where"]) for one in findings]
+    assert on_cuda("determinant", "--format", "onnx", "--allow-cpu-nodes")["outcome"] == "passed with warnings"
 
 
 def test_eager_that_does_not_run_on_the_gpu_is_told(on_cuda, tmp_path):
