@@ -159,7 +159,7 @@ class Bench:
         return self.work / f"{name}-{place}-{len(network.symbols)}"
 
     def judge(self, folder: Path, artifact: Artifact, network: Network) -> tuple[Report, ...]:
-        """Judges an artifact in a fresh process; where that dies outside the domain, once more inside it alone."""
+        """Judges an artifact in a fresh process; where that dies, once more inside the domain, and in one way, alone."""
         try:
             return self._judge(folder, artifact, network, probing=True)
         except RunError as crash:
@@ -168,13 +168,14 @@ class Bench:
             except RunError as error:
                 finding = Finding("error", "does-not-run", error.what, error.where)
                 return (Report(network.name, artifact, artifact.format, self.runtime.device, findings=(finding,)),)
-            finding = Finding("warning", "outside-domain", f"outside the domain: {crash.what}")
+            where = "outside the domain" if self.runtime.device == "cpu" else "outside the domain, with TF32 or as a CUDA graph"
+            finding = Finding("warning", "outside-domain", f"{where}: {crash.what}")
             return tuple(replace(report, findings=(*report.findings, finding)) for report in reports)
 
     def _judge(self, folder: Path, artifact: Artifact, network: Network, *, probing: bool) -> tuple[Report, ...]:
         proof = self.evidence.result()
         network = replace(network, outputs=proof.outputs)
-        call = ("exportkit.judge:judge_all", folder, artifact, network, self.runtime, proof.trial, probing)
+        call = ("exportkit.judge:judge_all", folder, artifact, network, self.runtime, proof.trial, probing, probing)
         stage = f"checking {artifact.files[0]}"
         with self.timed(f"judging {artifact.format}"):
             reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)

@@ -66,6 +66,8 @@ def _is_small(node: ir.Node) -> bool:
     value = node.outputs[0]
     if value.dtype not in (ir.DataType.INT64, ir.DataType.BOOL) or value.shape is None or value.is_graph_output():
         return False
+    if node.op_type == "Reshape" and (node.inputs[1] is None or node.inputs[1].const_value is None):
+        return False
     known = node.op_type == "Shape" or all(one is None or (one.shape is not None and one.shape.is_static()) for one in node.inputs)
     return known and value.shape.rank() < 2  # noqa: PLR2004 - a number, or a row of them
 

@@ -71,7 +71,10 @@ def examine() -> dict[str, Any]:
 
 
 def _gpu(torch: Any, number: int) -> str:
-    known = torch.cuda.get_device_properties(number)
+    try:
+        known = torch.cuda.get_device_properties(number)
+    except (RuntimeError, AssertionError) as error:  # the driver counts it, and CUDA does not start
+        return f"GPU {number}, which torch cannot use: {str(error).strip().splitlines()[0]}"
     return f"{known.name}, {known.total_memory / 2**30:.0f} GiB, compute capability {known.major}.{known.minor}"
 
 

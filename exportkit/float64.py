@@ -63,7 +63,7 @@ class Choices:
 def record_choices(call: Callable[[], Any]) -> tuple[Any, Choices]:
     """Runs `call` in eager and records its discrete choices: comparisons, argmax, the order of topk and sort."""
     choices = Choices()
-    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), _Record(choices):
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False), _plain_attention(), _Record(choices):
         return call(), choices
 
 

@@ -58,17 +58,18 @@ def judge_all(
         if artifact.format not in plugins.load("backends", name).formats:
             continue
         report(f"loading {artifact.files[0]} in {name}")
-        session = load(folder, artifact, network, name, runtime)
+        session: Session | None = load(folder, artifact, network, name, runtime)
+        assert session is not None
         verdict = placed(judge(session, artifact, network, name, runtime.device, trial), runtime)
-        if probing and verdict.outcome.startswith("passed"):
-            found = probe(session, artifact, network, name, trial)
-            outside = sum(case.domain == "outside" for case in trial.cases)
-            verdict = replace(verdict, findings=(*verdict.findings, *found), cases={**verdict.cases, "outside": outside})
         others: Mapping[str, Callable[[], Session]] = getattr(session, "ways", {})
-        del session  # each of the others holds its weights
-        if other_ways and verdict.outcome.startswith("passed"):
+        if others and other_ways and verdict.outcome.startswith("passed"):
+            session = None  # each of the others holds its weights
             again = partial(judge, artifact=artifact, network=network, backend=name, device=runtime.device, trial=trial)
             verdict = ways.measure(verdict, others, again)
+        if probing and verdict.outcome.startswith("passed"):  # the last, as an index out of range ends all that CUDA does in a process
+            found = probe(session or load(folder, artifact, network, name, runtime), artifact, network, name, trial)
+            outside = sum(case.domain == "outside" for case in trial.cases)
+            verdict = replace(verdict, findings=(*verdict.findings, *found), cases={**verdict.cases, "outside": outside})
         reports.append(verdict)
     return tuple(reports)
 

@@ -70,6 +70,8 @@ class Live:
         try:
             self.module.to(device)
             yield
+            if device == "cuda":
+                torch.cuda.synchronize()  # an error on the GPU shows here at the latest, and not as what the network answers
         finally:
             self.device = home
             self.module.to(home)

@@ -41,14 +41,15 @@ def inputs(values: Mapping[str, torch.Tensor], seed: int, bit: int) -> dict[str,
 
 
 def _distinct(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yields the tensors whose values can move, each storage once."""
-    seen: set[int] = set()
+    """Yields the tensors whose values can move, each once."""
+    seen: set[tuple[int, int]] = set()
     for tensor in tensors:
         real = torch.view_as_real(tensor.detach()) if tensor.dtype in _REAL_OF and tensor.layout == torch.strided else tensor.detach()
         if real.dtype not in _INTEGER_OF or real.layout != torch.strided or not real.is_contiguous() or not real.numel():
             continue
-        if real.untyped_storage().data_ptr() not in seen and not _whole(real):
-            seen.add(real.untyped_storage().data_ptr())
+        place = (real.data_ptr(), real.numel())  # a GPU's recurrent layers keep all their weights in one storage
+        if place not in seen and not _whole(real):
+            seen.add(place)
             yield real
 
 

@@ -1,6 +1,7 @@
 """Where onnxruntime's CUDA provider put each node of a model, and why one runs on the CPU: its own log tells. Needs no torch."""
 
 import contextlib
+import faulthandler
 import os
 import re
 import sys
@@ -17,10 +18,10 @@ INFO = 1  # the severity at which the providers say why they leave a node
 # Sizes and places: onnxruntime computes them on the host, where they are needed, although CUDA could. That costs nothing.
 CHEAPER = "cheaper on the CPU"
 _NO_KERNEL, _UNFIT = "no CUDA kernel", "no CUDA kernel for its attributes"
-_REASONS = (
-    (re.compile(r"Force fallback to CPU execution for node: (.*?) because the CPU execution path is deemed faster"), CHEAPER),
-    (re.compile(r"CUDA kernel not found in registries for Op type: \S+ node name: (.*)"), _NO_KERNEL),
-    (re.compile(r"CUDA kernel not supported\. Fallback to CPU execution provider for Op type: \S+ node name: (.*)"), _UNFIT),
+_PREFERRED = re.compile(r"Force fallback to CPU execution for node: (.*?) because the CPU execution path is deemed faster")
+_REFUSED = (
+    (re.compile(r"CUDA kernel not found in registries for Op type: (\S+) node name: (.*)"), _NO_KERNEL),
+    (re.compile(r"CUDA kernel not supported\. Fallback to CPU execution provider for Op type: (\S+) node name: (.*)"), _UNFIT),
 )
 _COPIES = re.compile(r"(\d+) Memcpy nodes are added to the graph (.*?) for CUDAExecutionProvider")
 _WHOSE = ":onnxruntime:"  # in every line that onnxruntime logs
@@ -33,15 +34,20 @@ def logged() -> Iterator[list[str]]:
     sys.stderr.flush()
     log, stderr = os.memfd_create("log"), os.dup(2)
     os.dup2(log, 2)
+    traced = faulthandler.is_enabled()
+    if traced:
+        faulthandler.enable(stderr, all_threads=False)  # what a crash leaves behind goes where somebody reads it
     try:
         yield lines
     finally:
         os.dup2(stderr, 2)
+        if traced:
+            faulthandler.enable(2, all_threads=False)
         os.lseek(log, 0, os.SEEK_SET)
         with open(log, errors="replace") as file:  # noqa: PTH123 - a descriptor, no path
             for line in file:
                 if _WHOSE in line:
-                    lines.append(line.rstrip())
+                    lines.append(line.removesuffix("\n"))  # a node without a name ends its line in a space
                 else:
                     os.write(stderr, line.encode())
         os.close(stderr)
@@ -67,9 +73,11 @@ def explain(session: Any, log: Sequence[str], file: Path, source: str) -> dict[s
         empty where onnxruntime does not say. "copies": graph -> number. "copies_in_loops": a list of {"loop", "count", "where"}, the
         number at each step.
     """
-    reasons = {found[1]: why for pattern, why in _REASONS for line in log if (found := pattern.search(line))}
+    refused = {(found[1], found[2]): why for pattern, why in _REFUSED for line in log if (found := pattern.search(line))}
+    preferred = {found[1] for line in log if (found := _PREFERRED.search(line))}  # many nodes may have no name: a refusal counts first
     nodes = [node for part in session.get_provider_graph_assignment_info() if part.ep_name == CPU for node in part.get_nodes()]
-    on_cpu = [{"node": node.name, "operator": node.op_type, "why": reasons.get(node.name, "")} for node in nodes]
+    reasons = (refused.get((node.op_type, node.name), CHEAPER if node.name in preferred else "") for node in nodes)
+    on_cpu = [{"node": node.name, "operator": node.op_type, "why": why} for node, why in zip(nodes, reasons, strict=True)]
     copies = {found[2]: int(found[1]) for line in log if (found := _COPIES.search(line))}
     strangers = [one for one in on_cpu if one["why"] != CHEAPER]
     in_loops: Counter[str] = Counter()

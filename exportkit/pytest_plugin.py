@@ -50,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(f"--exportkit-{name}", metavar=metavar, help=text, action="append" if name == "networks" else "store")
         parser.addini(f"exportkit_{name}", text, type=kind, default=None)  # type: ignore[arg-type]
     for name, text in _FLAGS.items():
-        group.addoption(f"--exportkit-{name}", action="store_true", help=text)
+        group.addoption(f"--exportkit-{name.replace('_', '-')}", action="store_true", help=text)
         parser.addini(f"exportkit_{name}", text, type="bool", default=False)
 
 
@@ -221,7 +221,7 @@ def _is_network(config: pytest.Config, file: Path) -> bool:
 
 def _setting(config: pytest.Config, name: str) -> Any:
     """Returns an option of the command line, else of the configuration; None where neither is given."""
-    return config.getoption(f"--exportkit-{name}") or config.getini(f"exportkit_{name}")
+    return config.getoption(f"--exportkit-{name.replace('_', '-')}") or config.getini(f"exportkit_{name}")
 
 
 def _strict(config: pytest.Config) -> bool:

@@ -67,6 +67,7 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     # An index out of range ends all that a process does on CUDA: what may hold one runs on the CPU.
     for place, domain in (("cpu" if refused else device, "inside"), ("cpu", "outside")):
         with state.preserved(live.module), live.moved(place):
+            live.narrow = live.narrow or (place != "cpu" and _computes_in_16_bits(live))  # autocast may be CUDA's alone
             for case in [one for one in cases if one.domain == domain]:
                 report(f"computing references, case {len(outcomes) + 1} of {len(cases)}")
                 outcomes[case.name] = _run_case(live, symbols, case, example)

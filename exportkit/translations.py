@@ -30,10 +30,7 @@ def table(device: str = "cpu") -> dict[Any, Callable[..., Any]]:
 
 
 def _pad(x: Any, pad: Sequence[Any], mode: str = "constant", value: float | None = None) -> Any:
-    """Joins integers to what is added: onnxruntime's CUDA provider (1.31) pads floats and booleans alone, and leaves others to the CPU.
-
-    A size that is known at run time only must not be negative.
-    """
+    """Joins integers to what is added: onnxruntime's CUDA provider (1.31) pads floats and booleans alone, and leaves others to the CPU."""
     rank = x.shape.rank()
     sizes = [*pad, *[0] * (2 * rank - len(pad))]  # of the last axis first
     cuts = any(isinstance(one, int) and one < 0 for one in sizes)
@@ -42,15 +39,27 @@ def _pad(x: Any, pad: Sequence[Any], mode: str = "constant", value: float | None
     added = op.Constant(value=onnx_ir.tensor(int(value or 0), x.dtype))
     for axis in range(rank):
         ends = sizes[2 * (rank - 1 - axis) : 2 * (rank - axis)]
-        before, after = ([] if size == 0 and isinstance(size, int) else [_filled(x, axis, size, added)] for size in ends)
+        before, after = ([] if isinstance(size, int) and size == 0 else [_filled(x, axis, size, added)] for size in ends)
         if before or after:
             x = op.Concat(*before, x, *after, axis=axis)
+            x = x if all(isinstance(size, int) for size in ends) else _cropped(x, axis, ends)
     return x
+
+
+def _cropped(x: Any, axis: int, ends: Sequence[Any]) -> Any:
+    """Cuts off what a size that turns out negative takes away."""
+    none, most = op.Constant(value_ints=[0]), op.Constant(value_ints=[2**63 - 1])
+    first, last = (op.Constant(value_ints=[one]) if isinstance(one, int) else op.Reshape(one, op.Constant(value_ints=[-1])) for one in ends)
+    until = op.Where(op.Less(last, none), last, most)
+    return op.Slice(x, op.Max(op.Neg(first), none), until, op.Constant(value_ints=[axis]))
 
 
 def _filled(x: Any, axis: int, size: Any, value: Any) -> Any:
     """Makes a tensor of one value, of the shape of another but for one axis."""
-    count = op.Constant(value_ints=[size]) if isinstance(size, int) else op.Reshape(size, op.Constant(value_ints=[-1]))
+    if isinstance(size, int):
+        count = op.Constant(value_ints=[size])
+    else:
+        count = op.Max(op.Reshape(size, op.Constant(value_ints=[-1])), op.Constant(value_ints=[0]))
     shape = [op.Shape(x, end=axis), count, op.Shape(x, start=axis + 1)]
     return op.Expand(value, op.Concat(*shape, axis=0))
 

@@ -84,12 +84,14 @@ class GraphSession:
 
     Attributes:
         feeds, results: the values that the graph reads and writes, on the GPU, where they stay.
+        types: numpy's element type of each.
     """
 
     session: Any
     network: Network
     feeds: Mapping[str, Any]
     results: Sequence[Any]
+    types: Mapping[str, Any]
     binding: Any
     facts: Mapping[str, Any]
 
@@ -101,8 +103,11 @@ class GraphSession:
         """
         with translated():
             for name, value in self.feeds.items():
-                value.update_inplace(np.ascontiguousarray(inputs[name]))
-            self.session.run_with_iobinding(self.binding)
+                array = np.array(inputs[name], order="C")
+                if list(array.shape) != list(value.shape()) or array.dtype != self.types[name]:
+                    raise RunError(f"takes {name} as {self.types[name]}{list(value.shape())}, not as {array.dtype}{list(array.shape)}")
+                value.update_inplace(array)
+            self.session.run_with_iobinding(self.binding, _silent())
             return [value.numpy() for value in self.results]
 
 
@@ -198,7 +203,7 @@ def run_bound(session: Any, values: Mapping[str, Any], outputs: Sequence[str], d
 
     Args:
         values: onnxruntime's OrtValues by input name.
-        options: onnxruntime's RunOptions.
+        options: onnxruntime's RunOptions; None for silent ones.
 
     Returns:
         An OrtValue for each output; one of an element type that numpy lacks, which is read by its address, lies in the host's memory.
@@ -209,9 +214,18 @@ def run_bound(session: Any, values: Mapping[str, Any], outputs: Sequence[str], d
         binding.bind_ortvalue_input(name, value)
     for name in outputs:
         binding.bind_output(name, "cpu" if types[name] in UNKNOWN_TO_NUMPY else device)
-    session.run_with_iobinding(binding, options)
+    session.run_with_iobinding(binding, _silent() if options is None else options)
     found: list[Any] = binding.get_outputs()
     return found
+
+
+def _silent() -> Any:
+    """Makes options of a run that logs nothing: the session logs, for its placement."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 def devices() -> tuple[str, ...]:
@@ -273,10 +287,10 @@ def _is_fixed(session: Any) -> bool:
 def _captured(session: Any, network: Network) -> GraphSession:
     import onnxruntime
 
-    types = {spec.name: np.dtype(spec.dtype).type for spec in (*network.inputs, *network.outputs)}
+    types = {spec.name: np.dtype(spec.dtype) for spec in (*network.inputs, *network.outputs)}
 
     def place(one: Any) -> Any:
-        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(one.shape, types[one.name], "cuda")
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(one.shape, types[one.name].type, "cuda")
 
     with translated():
         feeds = {one.name: place(one) for one in session.get_inputs()}
@@ -286,7 +300,7 @@ def _captured(session: Any, network: Network) -> GraphSession:
             binding.bind_ortvalue_input(name, value)
         for name, value in results.items():
             binding.bind_ortvalue_output(name, value)
-    return GraphSession(session, network, feeds, [results[spec.name] for spec in network.outputs], binding, {})
+    return GraphSession(session, network, feeds, [results[spec.name] for spec in network.outputs], types, binding, {})
 
 
 def _match(what: str, graph: list[str], network: list[str]) -> None:
@@ -309,10 +323,10 @@ def _confirm(session: Any, told: Sequence[str]) -> None:
 
 def _refuse_none(counts: Mapping[str, Mapping[str, int]], facts: Mapping[str, Any]) -> None:
     """Refuses a model of which CUDA runs no node, whatever is allowed."""
-    found = next(placement.findings(facts, allowed=True), None)
-    if placement.CUDA not in counts and found:
-        what = f"the device cuda was asked for, but onnxruntime placed every node on the CPU: {found.text}"
-        raise RunError(what, where=found.where, todo="Check this network on the CPU.")
+    if counts and placement.CUDA not in counts:
+        found = next(placement.findings(facts, allowed=True), None)
+        what = "the device cuda was asked for, but onnxruntime placed every node on the CPU" + (f": {found.text}" if found else "")
+        raise RunError(what, where=found.where if found else "", todo="Check this network on the CPU.")
 
 
 def to_value(array: Array, kind: str) -> Any:

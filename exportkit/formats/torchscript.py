@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.jit._trace import TracedModule
 
 from exportkit.capture import Captures, Options, refuse_other_beyond
 from exportkit.spec import Artifact
@@ -28,25 +29,39 @@ def write_simplified(captures: Captures, folder: Path, options: Options) -> Arti
 
 
 def _following(module: Any) -> Any:
-    """Makes a trace ask its inputs for the device, where it wrote down the one that it saw: it would run nowhere else."""
+    """Makes a trace ask its inputs for the device, where it wrote down the one that it saw: it would run nowhere else.
+
+    What is scripted inside of it stays as the user wrote it.
+    """
     for part in module.modules():
-        if not part._c._has_method("forward"):  # noqa: SLF001 - one that was never called holds weights alone; torch has no public way
-            continue
-        graph = part.graph
-        tensor = next((value for value in graph.inputs() if value.type().kind() == "TensorType"), None)
-        blocks, seen = [graph], []
-        while blocks and tensor:
-            for node in blocks.pop().nodes():
-                blocks += node.blocks()
-                if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType" and node.s("value") == "cpu":
-                    seen.append(node.output())
-        if seen:
-            device = graph.create("prim::device", [tensor])
-            device.output().setType(torch._C.DeviceObjType.get())  # noqa: SLF001
-            graph.prependNode(device)
-            for constant in seen:
-                constant.replaceAllUsesWith(device.output())
+        if isinstance(part, TracedModule):
+            for method in part._c._method_names():  # noqa: SLF001 - torch has no public way; a part called twice has two
+                _follow(part._c._get_method(method).graph)  # noqa: SLF001
     return module
+
+
+def _follow(graph: Any) -> None:
+    tensor = next((value for value in graph.inputs() if value.type().kind() == "TensorType"), None)
+    blocks, seen = [graph], []
+    while blocks and tensor:
+        for node in blocks.pop().nodes():
+            blocks += node.blocks()
+            if node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType" and node.s("value") == "cpu":
+                seen.append(node.output())
+    if not seen:
+        return
+    device = graph.create("prim::device", [tensor])
+    device.output().setType(torch._C.DeviceObjType.get())  # noqa: SLF001 - torch has no public name for it
+    graph.prependNode(device)
+    for constant in seen:
+        for use in [one for one in constant.uses() if not _wants_the_host(one.user)]:
+            use.user.replaceInput(use.offset, device.output())
+
+
+def _wants_the_host(node: Any) -> bool:
+    """Says whether a device is compared, or lengths are moved to where packing wants them on every device."""
+    readers = {use.user.kind() for output in node.outputs() for use in output.uses()}
+    return node.kind() in ("aten::eq", "aten::ne") or "aten::_pack_padded_sequence" in readers
 
 
 def _save(module: Any, name: str, folder: Path, strategy: str) -> Artifact:

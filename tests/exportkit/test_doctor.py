@@ -1,6 +1,7 @@
 """What doctor advises, from what it found."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_a_machine_without_a_gpu_needs_no_packages(monkeypatch):
     assert advice("libcublas.so.13 is not found", [CPU], missing=tuple(BRINGS)) == [
         "There is no NVIDIA GPU for this process: ONNX runs on the CPU, and --provider cuda fails."
     ]
+
+
+def test_a_gpu_that_the_driver_counts_and_torch_cannot_start_is_listed_with_the_reason():
+    def refuse(_):
+        raise RuntimeError("The NVIDIA driver on your system is too old\nmore")
+
+    torch = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=refuse))
+    assert doctor._gpu(torch, 0) == "GPU 0, which torch cannot use: The NVIDIA driver on your system is too old"
 
 
 def test_an_onnxruntime_without_cuda_is_told():

@@ -1,6 +1,8 @@
 """Which nodes CUDA runs, which the CPU, and why: told by onnxruntime's own CUDA provider, on a machine without a GPU."""
 
 import os
+import subprocess
+import sys
 
 import onnx
 import pytest
@@ -92,6 +94,29 @@ def test_a_model_of_which_cuda_runs_no_node_is_refused_at_the_users_line(tmp_pat
     )
     told = hollow_cuda(code, tmp_path)
     assert told.startswith("net.py:12 the device cuda was asked for, but onnxruntime placed every node on the CPU: Det (node_y) runs")
+
+
+def test_nodes_without_a_name_are_not_taken_for_each_other(tmp_path, placed_on_cuda):
+    zero, minus = (helper.make_tensor(name, I64, [1], [value]) for name, value in (("zero", 0), ("minus", -1)))
+    nodes = [
+        helper.make_node("Det", ["x"], ["d"]),
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["rows"]),
+        helper.make_node("Concat", ["rows", "minus"], ["form"], axis=0),
+        helper.make_node("Reshape", ["x", "form"], ["r"]),
+        helper.make_node("Add", ["r", "d"], ["y"]),
+    ]
+    save(tmp_path, nodes, [zero, minus])
+    facts = placed_on_cuda(tmp_path / "net.onnx")
+    told = {one["operator"]: one["why"] for one in facts["on_cpu"]}
+    assert told == {"Det": "no CUDA kernel", "Gather": "cheaper on the CPU", "Concat": "cheaper on the CPU"}
+    assert [one.severity for one in placement.findings(facts, allowed=False)] == ["error"]
+
+
+def test_a_crash_while_the_log_is_read_still_leaves_its_traceback(tmp_path):
+    code = "import faulthandler, os\nfrom exportkit import placement\nfaulthandler.enable()\nwith placement.logged():\n    os.abort()\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Fatal Python error: Aborted" in done.stderr
 
 
 def test_a_reason_that_the_log_does_not_give_is_no_pardon():

@@ -80,3 +80,16 @@ def test_attributes_are_put_back():
 def test_a_digest_tells_dtype_shape_and_values_apart(other):
     assert state.digest(other) != state.digest(torch.ones(6))
     assert state.digest(torch.ones(6, 2)[:, 0]) == state.digest(torch.ones(6))
+
+
+def test_weights_that_share_one_storage_move_all_as_a_gpu_keeps_those_of_a_recurrent_layer():
+    net = nn.LSTM(3, 4)
+    flat = torch.cat([one.detach().flatten() for one in net.parameters()])
+    place = 0
+    for one in net.parameters():
+        one.data = flat[place : place + one.numel()].view(one.shape)
+        place += one.numel()
+    before = {name: one.detach().clone() for name, one in net.named_parameters()}
+    with perturb.weights(net, seed=3, bit=0):
+        assert all(not torch.equal(one, before[name]) for name, one in net.named_parameters())
+    assert all(torch.equal(one, before[name]) for name, one in net.named_parameters())

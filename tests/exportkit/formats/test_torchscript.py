@@ -53,3 +53,38 @@ def test_a_trace_runs_on_the_device_that_it_is_loaded_on(tmp_path, write):
     loaded = torch.jit.load(tmp_path / artifact.files[0], map_location="meta")
     assert torch.equal(torch.jit.load(tmp_path / artifact.files[0])(**example), network(**example))
     assert loaded(torch.zeros(3, 4, device="meta")).device.type == "meta"
+
+
+class Places(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.zeros(x.shape, device=x.device)
+
+
+@torch.jit.script
+def chosen(x: torch.Tensor) -> torch.Tensor:
+    return x + 1 if x.device == torch.device("cpu") else x - 1
+
+
+class Scripted(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.device == torch.device("cpu") else x - 1
+
+
+class Twice(nn.Module):
+    """A part that is called twice, which has two forwards in a trace, and one that was scripted and asks for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.places, self.scripted = Places(), torch.jit.script(Scripted())
+
+    def forward(self, x):
+        return self.scripted(chosen(self.places(self.places(x))))
+
+
+def test_every_forward_of_a_part_follows_and_what_was_scripted_keeps_its_question(tmp_path):
+    example = {"x": torch.randn(3, 4)}
+    artifact = torchscript.write_traced(Captures(live(Twice().eval(), example), example, (), ("output",)), tmp_path, Options())
+    loaded = torch.jit.load(tmp_path / artifact.files[0], map_location="meta")
+    assert loaded(torch.zeros(3, 4, device="meta")).device.type == "meta"
+    assert 'torch.device("cpu")' in loaded.scripted.code
+    assert "prim.device" not in loaded.scripted.code.partition("torch.device")[2]
