@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from exportkit import blame, store
 from exportkit.errors import ExportKitError, RunError
 from exportkit.manifest import Made
-from exportkit.messages import Evidence, Result, Scene
+from exportkit.messages import Evidence, Result, Scene, Trial
 from exportkit.spec import Artifact, Finding, Network, Report, Runtime, Severity
 from exportkit.worker import Host, Limits
 
@@ -159,23 +159,25 @@ class Bench:
         return self.work / f"{name}-{place}-{len(network.symbols)}"
 
     def judge(self, folder: Path, artifact: Artifact, network: Network) -> tuple[Report, ...]:
-        """Judges an artifact in a fresh process; where that dies, once more inside the domain, and in one way, alone."""
+        """Judges an artifact in a fresh process; where that dies outside the domain, once more inside it alone."""
         try:
-            return self._judge(folder, artifact, network, probing=True)
+            reports = self._judge(folder, artifact, network, probing=True)
         except RunError as crash:
             try:
                 reports = self._judge(folder, artifact, network, probing=False)
             except RunError as error:
                 finding = Finding("error", "does-not-run", error.what, error.where)
                 return (Report(network.name, artifact, artifact.format, self.runtime.device, findings=(finding,)),)
-            where = "outside the domain" if self.runtime.device == "cpu" else "outside the domain, with TF32 or as a CUDA graph"
-            finding = Finding("warning", "outside-domain", f"{where}: {crash.what}")
-            return tuple(replace(report, findings=(*report.findings, finding)) for report in reports)
+            finding = Finding("warning", "outside-domain", f"outside the domain: {crash.what}")
+            reports = tuple(replace(report, findings=(*report.findings, finding)) for report in reports)
+        proof = self.evidence.result()
+        judged = (folder, artifact, replace(network, outputs=proof.outputs), self.runtime, proof.trial)
+        return in_other_ways(reports, judged, self.server, self.limits, self.listen)
 
     def _judge(self, folder: Path, artifact: Artifact, network: Network, *, probing: bool) -> tuple[Report, ...]:
         proof = self.evidence.result()
         network = replace(network, outputs=proof.outputs)
-        call = ("exportkit.judge:judge_all", folder, artifact, network, self.runtime, proof.trial, probing, probing)
+        call = ("exportkit.judge:judge_all", folder, artifact, network, self.runtime, proof.trial, probing)
         stage = f"checking {artifact.files[0]}"
         with self.timed(f"judging {artifact.format}"):
             reports: tuple[Report, ...] = self.server.run(*call, limits=self.limits, stage=stage, on_event=self.listen)
@@ -190,6 +192,20 @@ class Bench:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - started
+
+
+def in_other_ways(
+    reports: tuple[Report, ...], judged: tuple[Path, Artifact, Network, Runtime, Trial], server: Host, limits: Limits, listen: Listener
+) -> tuple[Report, ...]:
+    """Adds to the reports of what is proven on CUDA how it runs otherwise, in a process of its own: the verdict does not die of that."""
+    _, artifact, _, runtime, _ = judged
+    if runtime.device == "cpu" or not all(report.outcome.startswith("passed") for report in reports):
+        return reports
+    try:
+        call = ("exportkit.judge:judge_ways", reports, *judged)
+        return server.run(*call, limits=limits, stage=f"running {artifact.files[0]} otherwise", on_event=listen)  # type: ignore[no-any-return]
+    except RunError as error:
+        return _with(reports, [Finding("warning", "other-ways", f"with TF32 or as a CUDA graph: {error.what}")], "warning")
 
 
 def _baked(artifact: Artifact, ways: Mapping[str, int]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ import importlib
 import re
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from torch.utils import _pytree as pytree
 
 from exportkit.errors import RunError
 from exportkit.results import to_numpy
-from exportkit.spec import Network, Session, fill
-from exportkit.ways import TF32
+from exportkit.spec import Network, fill
 
 Array = NDArray[Any]
 
@@ -53,11 +52,6 @@ class TorchSession:
     device: str
     facts: Mapping[str, Any]
     tf32: bool = False
-
-    @property
-    def ways(self) -> Mapping[str, Callable[[], Session]]:
-        """How else deployments run it."""
-        return {} if self.device == "cpu" else {TF32: lambda: replace(self, tf32=True)}
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Runs one case on copies of its inputs.
@@ -113,7 +107,7 @@ def prepare(device: str, file: Path) -> dict[str, Any]:
 def allow_tf32(*, on: bool) -> None:
     """Says whether CUDA may round float32 to TF32, 1e-3 off, where it multiplies and convolves."""
     torch.backends.cuda.matmul.allow_tf32 = on
-    torch.backends.cudnn.allow_tf32 = on  # torch's default
+    torch.backends.cudnn.allow_tf32 = on  # which torch has on by default
 
 
 def _packages(file: Path) -> list[str]:

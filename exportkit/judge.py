@@ -2,9 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,30 +43,17 @@ def weigh(folder: Path, cases: Sequence[str], outputs: Sequence[TensorSpec], nar
     return {spec.name: evidence.weigh(samples[spec.name], spec.dtype, narrow=narrow) for spec in outputs}
 
 
-def judge_all(
-    folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, probing: bool, other_ways: bool = True
-) -> tuple[Report, ...]:
-    """Judges an artifact on every backend that takes its format.
-
-    Args:
-        probing: where it passes inside the domain, outside of it, too.
-        other_ways: where it passes, measure it also as deployments run it otherwise (ways.py).
-    """
+def judge_all(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial, probing: bool) -> tuple[Report, ...]:
+    """Judges an artifact on every backend that takes its format; with `probing`, outside the domain too where it passes inside."""
     reports = []
     for name in plugins.names("backends"):
         if artifact.format not in plugins.load("backends", name).formats:
             continue
         report(f"loading {artifact.files[0]} in {name}")
-        session: Session | None = load(folder, artifact, network, name, runtime)
-        assert session is not None
+        session = load(folder, artifact, network, name, runtime)
         verdict = placed(judge(session, artifact, network, name, runtime.device, trial), runtime)
-        others: Mapping[str, Callable[[], Session]] = getattr(session, "ways", {})
-        if others and other_ways and verdict.outcome.startswith("passed"):
-            session = None  # each of the others holds its weights
-            again = partial(judge, artifact=artifact, network=network, backend=name, device=runtime.device, trial=trial)
-            verdict = ways.measure(verdict, others, again)
-        if probing and verdict.outcome.startswith("passed"):  # the last, as an index out of range ends all that CUDA does in a process
-            found = probe(session or load(folder, artifact, network, name, runtime), artifact, network, name, trial)
+        if probing and verdict.outcome.startswith("passed"):
+            found = probe(session, artifact, network, name, trial)
             outside = sum(case.domain == "outside" for case in trial.cases)
             verdict = replace(verdict, findings=(*verdict.findings, *found), cases={**verdict.cases, "outside": outside})
         reports.append(verdict)
@@ -80,11 +66,22 @@ def placed(verdict: Report, runtime: Runtime) -> Report:
     return replace(verdict, findings=(*verdict.findings, *found))
 
 
-def judge_golden(
-    folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any], other_ways: bool = True
+def judge_ways(
+    reports: Sequence[Report], folder: Path, artifact: Artifact, network: Network, runtime: Runtime, trial: Trial
 ) -> tuple[Report, ...]:
+    """Adds to an artifact's reports what it gives as deployments run it otherwise (ways.py)."""
+
+    def in_all(verdict: Report) -> Report:
+        report(f"running {artifact.files[0]} in {verdict.backend} with TF32")
+        others = _backend(verdict.backend, runtime).ways(folder, artifact, network, runtime.device)
+        return ways.measure(verdict, others, lambda session: judge(session, artifact, network, verdict.backend, verdict.device, trial))
+
+    return tuple(map(in_all, reports))
+
+
+def judge_golden(folder: Path, artifact: Artifact, network: Network, runtime: Runtime, data: Mapping[str, Any]) -> tuple[Report, ...]:
     """Judges a published artifact on the golden cases of its folder; `data` is the manifest's "evidence"."""
-    return judge_all(folder, artifact, network, runtime, golden_trial(folder, data), probing=False, other_ways=other_ways)
+    return judge_all(folder, artifact, network, runtime, golden_trial(folder, data), probing=False)
 
 
 def golden_trial(folder: Path, data: Mapping[str, Any]) -> Trial:
@@ -144,11 +141,13 @@ def probe(session: Session, artifact: Artifact, network: Network, backend: str, 
 
 
 def load(folder: Path, artifact: Artifact, network: Network, backend: str, runtime: Runtime) -> Session:
-    plugin = plugins.load("backends", backend)
-    if runtime.ort_library and hasattr(plugin, "ort_library"):
-        plugin = replace(plugin, ort_library=runtime.ort_library)
-    session: Session = plugin.load(folder, artifact, network, runtime.device)
+    session: Session = _backend(backend, runtime).load(folder, artifact, network, runtime.device)
     return session
+
+
+def _backend(name: str, runtime: Runtime) -> Any:
+    plugin = plugins.load("backends", name)
+    return replace(plugin, ort_library=runtime.ort_library) if runtime.ort_library and hasattr(plugin, "ort_library") else plugin
 
 
 def read(arrays: Path, case: str) -> Arrays:

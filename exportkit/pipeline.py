@@ -207,7 +207,7 @@ def reference(
     """Runs the cases in a fork of the holder, and weighs eager's own error in a fork of the server.
 
     A case that was drawn, and on which an operator crashes, says nothing of the artifacts: it is left out, and told. Where eager fails on
-    a GPU (an index out of range ends all that a process does there), it runs on the CPU.
+    a GPU (tensors that no `.to()` moves, an index out of range, which ends all that a process does there), it runs on the CPU.
     """
     if device != "cpu":
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exportkit import blame, manifest, pipeline, store
+from exportkit.attempts import in_other_ways
 from exportkit.errors import RejectedError, RunError, StoreError
 from exportkit.manifest import Made
 from exportkit.messages import Scene
@@ -82,7 +83,9 @@ def _check(
         try:
             if artifact.format in SCREENS and not trusted:
                 server.run(SCREENS[artifact.format], folder / artifact.files[0], limits=limits, stage=f"reading {artifact.files[0]}")
-            reports = _judge(server, judged, limits, listen, other_ways=other_ways and runtime.device == "cuda")
+            reports = server.run(
+                "exportkit.judge:judge_golden", *judged, limits=limits, stage=f"checking {artifact.files[0]}", on_event=listen
+            )
             if artifact.rows and (told := server.run("exportkit.rows:disproved", *judged, limits=limits, stage="mixing rows")):
                 reports = (replace(reports[0], findings=(*reports[0].findings, _touching(artifact, told))), *reports[1:])
         except (RunError, RejectedError) as error:
@@ -90,24 +93,12 @@ def _check(
         if artifact.format == "onnx" and any(report.outcome == "failed" for report in reports):
             tracer = blame.Tracer(server, limits, listen)
             reports = _blamed(tracer, reports, folder, data["evidence"], network, runtime, repro)
+        if other_ways and runtime.device != "cpu":
+            trial = server.run("exportkit.judge:golden_trial", folder, data["evidence"], limits=limits, stage="reading the golden cases")
+            reports = in_other_ways(reports, (folder, artifact, network, runtime, trial), server, limits, listen)
         made.append(Made(artifact.format, artifact, reports, (), "", time.monotonic() - begun, folder))
     code = 0 if all(one.good for one in made) else 1
     return Verdict(network, tuple(made), (), folder, code, {"total": time.monotonic() - started}, cases)
-
-
-def _judge(server: Host, judged: tuple[Any, ...], limits: Limits, listen: Listener, *, other_ways: bool) -> tuple[Report, ...]:
-    """Judges an artifact; where its process dies, once more without the other ways to run it: it may have died of those."""
-    artifact: Artifact = judged[1]
-    call = ("exportkit.judge:judge_golden", *judged)
-    stage = f"checking {artifact.files[0]}"
-    if other_ways:
-        try:
-            return server.run(*call, True, limits=limits, stage=stage, on_event=listen)  # type: ignore[no-any-return]
-        except RunError as crash:
-            reports = _judge(server, judged, limits, listen, other_ways=False)
-            told = Finding("warning", "other-ways", f"with TF32 or as a CUDA graph: {crash.what}")
-            return (replace(reports[0], findings=(*reports[0].findings, told)), *reports[1:])
-    return server.run(*call, False, limits=limits, stage=stage, on_event=listen)  # type: ignore[no-any-return]
 
 
 def read(folder: Path, data: Mapping[str, Any]) -> tuple[Network, list[Artifact], tuple[Case, ...]]:

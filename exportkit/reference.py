@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from exportkit import calling, decisions, evidence, float64, gaps, golden, repeats, runs, sample, state, ties
 from exportkit.decisions import Decisions
 from exportkit.dimensions import find_symbols
-from exportkit.errors import LoadError
+from exportkit.errors import LoadError, RunError
 from exportkit.evidence import Sample
 from exportkit.load import Live
 from exportkit.messages import Evidence, Survey, Trial
@@ -56,39 +56,41 @@ def build(live: Live, symbols: tuple[Symbol, ...], cases: tuple[Case, ...], fold
     Nothing is weighed or compared here, where the user's code may have replaced whatever numpy compares with.
 
     Args:
-        device: where eager and its oracle run, "cpu" or "cuda"; a network that does not run there is run on the CPU.
+        device: where eager and its oracle run, "cpu" or "cuda".
+
+    Raises:
+        RunError: eager does not run on the device: no GPU for this process, no memory on it, tensors that stay on the CPU, ...
     """
     torch.set_num_threads(1)
     live.narrow, live.orders = _computes_in_16_bits(live), _orders_values(live)
     with state.preserved(live.module):  # what it keeps on the CPU for later calls is of no use elsewhere
         _, example = runs.outputs(live, live.example, seed=3)
-    refused = _refusal(live, device)
     outcomes: dict[str, _Ran | _Refused] = {}
     # An index out of range ends all that a process does on CUDA: what may hold one runs on the CPU.
-    for place, domain in (("cpu" if refused else device, "inside"), ("cpu", "outside")):
-        with state.preserved(live.module), live.moved(place):
-            live.narrow = live.narrow or (place != "cpu" and _computes_in_16_bits(live))  # autocast may be CUDA's alone
+    for place, domain in ((device, "inside"), ("cpu", "outside")):
+        with _running_on(live, place):
             for case in [one for one in cases if one.domain == domain]:
                 report(f"computing references, case {len(outcomes) + 1} of {len(cases)}")
                 outcomes[case.name] = _run_case(live, symbols, case, example)
-    built = _evidence(live, symbols, [(case, outcomes[case.name]) for case in cases], folder, example)
-    return replace(built, device="cpu" if refused else device, findings=(*refused, *built.findings))
+    return replace(_evidence(live, symbols, [(case, outcomes[case.name]) for case in cases], folder, example), device=device)
 
 
-def _refusal(live: Live, device: str) -> tuple[Finding, ...]:
-    """Says why eager does not run on a device; nothing where it does."""
-    if device == "cpu":
-        return ()
-    report(f"running forward on {device}")
-    calling.allow_tf32(on=False)
-    try:
-        with state.preserved(live.module), live.moved(device):
-            runs.outputs(live, live.example, seed=3)
-    except Exception as error:  # noqa: BLE001 - no GPU for this process, no memory on it, tensors that stay on the CPU, ...
-        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        text = f"eager does not run on {device} ({why}): artifacts are compared with eager on the CPU"
-        return (Finding("note", "eager-on-cpu", text, line_of(error)),)
-    return ()
+@contextlib.contextmanager
+def _running_on(live: Live, device: str) -> Iterator[None]:
+    """Moves the network to a device, makes sure that eager runs there, and leaves it as it was."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(state.preserved(live.module))
+        if device != "cpu":
+            calling.allow_tf32(on=False)
+            try:
+                stack.enter_context(live.moved(device))
+                with state.preserved(live.module):
+                    runs.outputs(live, live.example, seed=3)
+            except Exception as error:
+                why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                raise RunError(why, where=line_of(error)) from error
+            live.narrow = live.narrow or _computes_in_16_bits(live)  # autocast may be CUDA's alone
+        yield
 
 
 def _evidence(

@@ -90,7 +90,7 @@ class Search:
         bench, limits, proof = self.bench, self.bench.limits, self.bench.evidence.result()
         folder = bench.work / "cases"
         try:
-            build = ("exportkit.reference:build", self.network.symbols, (case,), folder, bench.runtime.device)
+            build = ("exportkit.reference:build", self.network.symbols, (case,), folder, proof.device)
             ran = bench.holder.run(*build, limits=limits, stage="computing references")
             if case.name not in ran.weighed:
                 return ""
@@ -98,7 +98,7 @@ class Search:
             budgets = bench.server.run(*weigh, limits=limits, stage="weighing eager's own error")
             trial = replace(proof.trial, cases=ran.trial.cases, budgets=budgets, raising={}, dropped=0)
             network = replace(self.network, outputs=proof.outputs)
-            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, bench.runtime, trial, False, False)
+            judge = ("exportkit.judge:judge_all", made.folder, made.artifact, network, bench.runtime, trial, False)
             reports = bench.server.run(*judge, limits=limits, stage=f"searching {made.format}")
         except RunError as error:
             return error.what

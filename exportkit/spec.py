@@ -4,7 +4,7 @@ A *tree* is a JSON-able template of nested arguments or results: exactly one of
 `{"leaf": NAME}`, `{"constant": VALUE}`, `{"tuple": [...]}`, `{"list": [...]}`, `{"dict": {KEY: ...}}`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -220,6 +220,10 @@ class Backend(Protocol):
     formats: tuple[str, ...]
 
     def load(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Session: ...
+
+    def ways(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Mapping[str, Callable[[], Session]]:
+        """Lists how else deployments run an artifact that loads; each loads it anew."""
+        ...
 
 
 def leaf_names(tree: Tree) -> Iterator[str]:

@@ -5,7 +5,7 @@ import ctypes
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,12 @@ class OrtSession:
 
     Attributes:
         facts: the providers, how many nodes each one took, versions; plain JSON values.
-        ways: how else deployments run it; each loads it anew.
     """
 
     session: Any
     network: Network
     device: str
     facts: Mapping[str, Any]
-    ways: Mapping[str, Callable[[], Session]] = field(default_factory=dict)
 
     def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Runs one case.
@@ -131,34 +129,60 @@ class OnnxRuntime:
         """
         with needs(_WHO):
             import onnxruntime
+        file = folder / artifact.files[0]
+        session, told, large = self._open(folder, artifact, device)
+        _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
+        _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])
+        counts = placement.counts(session)
+        facts = {"providers": session.get_providers(), "placement": counts, "versions": {"onnxruntime": onnxruntime.__version__}}
+        if device == "cuda":
+            facts |= {"tf32": False, **placement.explain(session, told, file, network.source.file)}
+            _refuse_none(counts, facts)
+        if large:
+            facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
+        return OrtSession(session, network, device, facts)
+
+    def ways(self, folder: Path, artifact: Artifact, network: Network, device: str) -> Mapping[str, Callable[[], Session]]:
+        """Lists how else deployments run an .onnx on CUDA: with TF32, the provider's default, and of fixed shapes as a CUDA graph."""
+        if device == "cpu":
+            return {}
+
+        def opened(**changed: str) -> Any:
+            return self._open(folder, artifact, device, **changed)[0]
+
+        ways: dict[str, Callable[[], Session]] = {TF32: lambda: OrtSession(opened(use_tf32="1"), network, device, {})}
+        if _is_fixed(artifact):
+            ways[CUDA_GRAPH] = lambda: _captured(opened(enable_cuda_graph="1"), network)
+        return ways
+
+    def _open(self, folder: Path, artifact: Artifact, device: str, **changed: str) -> tuple[Any, list[str], bool]:
+        """Opens a session; also returns what it logged on CUDA, and whether its weights are large.
+
+        Args:
+            changed: options of the CUDA provider.
+        """
+        import onnxruntime
+
         large = sum((folder / name).stat().st_size for name in artifact.files) > _LARGE
         options = session_options(onnxruntime, large=large)
         if self.ort_library:
             _register(options, Path(self.ort_library))
         elif needed := artifact.facts.get("ort_library"):
             raise RunError(f"needs {needed}, the library of its custom operators", todo="Name it with --ort-library FILE.")
-        file = folder / artifact.files[0]
-        session, told = _open(onnxruntime, file, options, device, large=large)
-        _match("input", [one.name for one in session.get_inputs()], [spec.name for spec in network.inputs])
-        _match("output", [one.name for one in session.get_outputs()], [spec.name for spec in network.outputs])
-        counts = placement.counts(session)
-        facts = {"providers": session.get_providers(), "placement": counts, "versions": {"onnxruntime": onnxruntime.__version__}}
+        left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
+        told: list[str] = []
+        with translated(), contextlib.redirect_stdout(io.StringIO()) as notice, contextlib.ExitStack() as stack:
+            if device == "cuda":
+                onnxruntime.preload_dlls()
+                options.log_severity_level = placement.INFO
+                # Weights by themselves: the arena that they would share with values grows to powers of two, up to twice their size.
+                options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+                told = stack.enter_context(placement.logged())
+            file = str(folder / artifact.files[0])
+            session = onnxruntime.InferenceSession(file, options, providers=_providers(device, **changed), disabled_optimizers=left_out)
         if device == "cuda":
-            _confirm(session, told)
-            facts |= {"tf32": False, **placement.explain(session, told, file, network.source.file)}
-            _refuse_none(counts, facts)
-        if large:
-            facts["left_out"] = "constant folding and prepacking of weights, which hold a second copy of them"
-        if device == "cpu":
-            return OrtSession(session, network, device, facts)
-
-        def again(**changed: str) -> Any:
-            return _open(onnxruntime, file, options, device, large=large, **changed)[0]
-
-        ways: dict[str, Callable[[], Session]] = {TF32: lambda: OrtSession(again(use_tf32="1"), network, device, {})}
-        if _is_fixed(session):
-            ways[CUDA_GRAPH] = lambda: _captured(again(enable_cuda_graph="1"), network)
-        return OrtSession(session, network, device, facts, ways)
+            _confirm(session, notice.getvalue())
+        return session, told, large
 
 
 def bare_session(model: bytes | Path, runtime: Runtime, *, optimised: bool, save: Path | None = None) -> Any:
@@ -263,25 +287,11 @@ def _providers(device: str, **changed: str) -> list[Any]:
     return [placement.CPU] if device == "cpu" else [(placement.CUDA, {**_EXACT, **changed}), placement.CPU]
 
 
-def _open(onnxruntime: Any, file: Path, options: Any, device: str, *, large: bool, **changed: str) -> tuple[Any, list[str]]:
-    """Opens a session; for CUDA also returns what onnxruntime printed and logged: why it fell back to the CPU, or left a node to it."""
-    left_out = ["ConstantFolding"] if large else None  # a transposed weight would be folded into a second copy
-    log: list[str] = []
-    with translated(), contextlib.redirect_stdout(io.StringIO()) as notice, contextlib.ExitStack() as stack:
-        if device == "cuda":
-            onnxruntime.preload_dlls()
-            options.log_severity_level = placement.INFO
-            # Weights by themselves: the arena that they would share with values grows to powers of two, up to twice their size.
-            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-            log = stack.enter_context(placement.logged())
-        session = onnxruntime.InferenceSession(str(file), options, providers=_providers(device, **changed), disabled_optimizers=left_out)
-    return session, [*notice.getvalue().splitlines(), *log]
-
-
-def _is_fixed(session: Any) -> bool:
+def _is_fixed(artifact: Artifact) -> bool:
     """Says whether all shapes are numbers and all element types numpy's: only then do values keep their place from run to run."""
-    ends = [*session.get_inputs(), *session.get_outputs()]
-    return all(one.type not in UNKNOWN_TO_NUMPY and all(isinstance(size, int) for size in one.shape) for one in ends)
+    exotic = {name for name, _, _ in UNKNOWN_TO_NUMPY.values()}
+    ends = (*artifact.inputs, *artifact.outputs)
+    return all(spec.dtype not in exotic and all(isinstance(size, int) for size in spec.shape) for spec in ends)
 
 
 def _captured(session: Any, network: Network) -> GraphSession:
@@ -312,11 +322,11 @@ def _match(what: str, graph: list[str], network: list[str]) -> None:
             raise RunError(f"the graph lacks the network's {what} {name}; it has {', '.join(graph) or 'none'}")
 
 
-def _confirm(session: Any, told: Sequence[str]) -> None:
-    """Makes sure that CUDA is what runs: onnxruntime goes on without it, with a notice only."""
+def _confirm(session: Any, notice: str) -> None:
+    """Makes sure that CUDA is what runs: onnxruntime goes on without it, and prints a notice."""
     ran = ", ".join(session.get_providers())
     if placement.CUDA not in session.get_providers():
-        why = next((line.strip() for line in told if line.startswith("Failed to load")), "")
+        why = next((line.strip() for line in notice.splitlines() if line.startswith("Failed to load")), "")
         what = f"the device cuda was asked for, but onnxruntime would run this on {ran}"
         raise RunError(f"{what} ({why})" if why else what, todo="Install CUDA and cuDNN for this onnxruntime, or check on the CPU.")
 

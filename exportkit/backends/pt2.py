@@ -1,13 +1,16 @@
 """Runs torch.export's archive (.pt2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exportkit.plugins import needs
-from exportkit.spec import Artifact, Network
+from exportkit.spec import Artifact, Network, Session
+from exportkit.ways import TF32
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from exportkit.calling import TorchSession
 
 
@@ -38,6 +41,10 @@ class Pt2:
         except Exception as error:
             raise calling.translate(error) from error
         return calling.TorchSession(module, network, device, facts)
+
+    def ways(self, folder: Path, artifact: Artifact, network: Network, device: str) -> "Mapping[str, Callable[[], Session]]":
+        """Lists how else deployments run it on CUDA: with TF32."""
+        return {} if device == "cpu" else {TF32: lambda: replace(self.load(folder, artifact, network, device), tf32=True)}
 
 
 PLUGIN = Pt2()

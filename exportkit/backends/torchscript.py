@@ -1,13 +1,16 @@
 """Runs TorchScript (.pt) as libtorch does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exportkit.plugins import needs
-from exportkit.spec import Artifact, Network
+from exportkit.spec import Artifact, Network, Session
+from exportkit.ways import TF32
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from exportkit.calling import TorchSession
 
 
@@ -44,6 +47,10 @@ class TorchScript:
                 return module(*args, **kwargs)
 
         return calling.TorchSession(run, network, device, {**facts, "optimised": self.optimise})
+
+    def ways(self, folder: Path, artifact: Artifact, network: Network, device: str) -> "Mapping[str, Callable[[], Session]]":
+        """Lists how else deployments run it on CUDA: with TF32."""
+        return {} if device == "cpu" else {TF32: lambda: replace(self.load(folder, artifact, network, device), tf32=True)}
 
 
 PLUGIN = TorchScript()

@@ -11,6 +11,7 @@ from far_device import FAR, far_device
 from torch import nn
 
 from exportkit import golden, load, reference
+from exportkit.errors import RunError
 from exportkit.evidence import Sample
 from exportkit.spec import Case
 
@@ -112,15 +113,13 @@ class StaysBehind(nn.Module):
         return self.inner(x) + self.table
 
 
-def test_a_network_that_eager_cannot_run_there_is_compared_with_the_cpu_and_the_line_is_told(tmp_path):
-    with far_device():
-        told, _ = build(StaysBehind(), tmp_path / "there", FAR)
-    (note,) = [one for one in told.findings if one.code == "eager-on-cpu"]
-    assert told.device == "cpu"
-    assert note.severity == "note"
-    assert "eager does not run on far (Expected all tensors to be on the same device" in note.text
+def test_a_network_that_eager_cannot_run_there_is_told_with_its_line_and_left_as_it_was(tmp_path):
+    network = StaysBehind()
+    with far_device(), pytest.raises(RunError, match="Expected all tensors to be on the same device") as told:
+        build(network, tmp_path / "there", FAR)
     line = next(n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "return self.inner(x) + self.table" in text)
-    assert note.where == f"test_reference.py:{line}"
+    assert told.value.where == f"test_reference.py:{line}"
+    assert network.inner.weight.device.type == "cpu"
 
 
 class Watches(nn.Module):

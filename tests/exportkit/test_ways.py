@@ -1,15 +1,20 @@
 """What a report says of the other ways in which deployments run an artifact."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from exportkit import ways
-from exportkit.errors import RunError
-from exportkit.spec import Artifact, Finding, Measurement, Report
+from exportkit.attempts import in_other_ways
+from exportkit.errors import CrashError, RunError
+from exportkit.spec import Artifact, Finding, Measurement, Report, Runtime
 from exportkit.ways import CUDA_GRAPH, TF32
+from exportkit.worker import Limits
 
 ARTIFACT = Artifact("onnx", ("net.onnx",), "exported")
 
@@ -53,6 +58,30 @@ def test_a_way_that_the_runtime_refuses_is_recorded_and_no_fault():
     assert verdict.facts["ways"] == {CUDA_GRAPH: {"refused": "the model has control flow nodes"}}
 
 
+def server(error=None):
+    def run(function, reports, *_, **__):
+        if error:
+            raise error
+        return tuple(replace(one, facts={"ways": {}}) for one in reports)
+
+    return SimpleNamespace(run=run)
+
+
+@pytest.mark.parametrize(("device", "value", "asked"), [("cuda", 1.0, True), ("cpu", 1.0, False), ("cuda", 50.0, False)])
+def test_only_what_is_proven_on_cuda_is_run_otherwise(device, value, asked):
+    judged = (Path(), ARTIFACT, None, Runtime(device), None)
+    (told,) = in_other_ways((report(value),), judged, server(), Limits(), print)
+    assert ("ways" in told.facts) is asked
+
+
+def test_a_process_that_dies_of_another_way_is_told_and_the_verdict_lives():
+    judged = (Path(), ARTIFACT, None, Runtime("cuda"), None)
+    (told,) = in_other_ways((report(),), judged, server(CrashError("segmentation fault")), Limits(), print)
+    assert (told.outcome, told.findings[0].code) == ("passed with warnings", "other-ways")
+    assert "segmentation fault" in told.findings[0].text
+    assert told.measurements == report().measurements
+
+
 RUN = """
 import json
 from pathlib import Path
@@ -64,11 +93,12 @@ from exportkit.spec import Artifact, Network, Source, TensorSpec
 shape = {shape}
 x, y = (TensorSpec(name, "float32", shape) for name in "xy")
 network = Network("net", (x,), {{}}, Source("net.py", "", "", ""), (), (y,))
-session = OnnxRuntime().load(Path(), Artifact("onnx", ("net.onnx",), "plain"), network, "cuda")
+loading = Path(), Artifact("onnx", ("net.onnx",), "plain", (x,), (y,)), network, "cuda"
+session = OnnxRuntime().load(*loading)
 told = {{"plain": session.session.get_provider_options()["CUDAExecutionProvider"]}}
 inputs = {{"x": np.ones((2, 2), np.float32)}}
 shapes = [list(one.shape) for one in session(inputs)]
-for name, load in session.ways.items():
+for name, load in OnnxRuntime().ways(*loading).items():
     try:
         other = load()
         told[name] = other.session.get_provider_options()["CUDAExecutionProvider"]
